@@ -1,0 +1,81 @@
+"""Metrics: clips in, scores out. Each is a scorer of single clips, or an extractor plus a pure statistic of the set.
+
+Metrics are described by light `MetricCard`s (no torch), which suites and plans read; `load_*` brings in the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from stg_eval.video import VideoInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricCard:
+    """What a plan and a table need to know about a metric, without loading it."""
+
+    name: str
+    """Name in suites and on the command line, e.g. "temporal_flickering", "fvd"."""
+    title: str
+    """Name in tables, e.g. "Temporal Flickering"."""
+    short: str
+    """Column head in narrow tables, e.g. "TF"."""
+    kind: Literal["clip", "set"]
+    higher_is_better: bool
+    module: str
+    """Module that defines load(name, device) -> ClipScorer (clip) or SetMetric (set)."""
+    scale: float = 1.0
+    """Factor from the stored value to the printed one."""
+    digits: int = 3
+    """Digits behind the point in tables."""
+    needs_reference: bool = False
+    min_clips: int = 1
+    """A set metric refuses fewer clips than this."""
+    weights: tuple[str, ...] = ()
+    """Names in stg_eval.weights."""
+    note: str = ""
+    """What a reader must know about the number, printed below tables."""
+
+
+class ClipScorer(Protocol):
+    """Scores one clip at a time from consecutive chunks of frames, in bounded memory."""
+
+    signature: str
+
+    def begin(self, video: VideoInfo) -> None: ...
+
+    def update(self, frames: np.ndarray) -> None:
+        """The next frames, uint8 [t, H, W, 3], RGB, 1 <= t."""
+
+    def end(self) -> float:
+        """The clip's score; nan where it is not defined (one frame has no flicker)."""
+        ...
+
+
+class Extractor(Protocol):
+    """Turns clips into feature vectors; features are cached per clip under `signature`."""
+
+    signature: str
+
+    def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
+        """Which frames it looks at. Raises StgEvalError if the clip is too short."""
+        ...
+
+    def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Clips uint8 [T, H, W, 3] of those frames -> features float32 [N, D]."""
+        ...
+
+
+class SetMetric(Protocol):
+    """An extractor and a pure statistic."""
+
+    signature: str
+    extractor: Extractor
+
+    def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
+        """Features [N, D] (and the reference's [M, D]) -> the score of the set."""
+        ...

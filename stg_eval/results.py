@@ -1,0 +1,114 @@
+"""What a run directory holds, as reports and comparisons read it: run.json, scores.csv, table.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stg_eval.types import StgEvalError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One metric of a table."""
+
+    name: str
+    title: str
+    short: str
+    higher_is_better: bool
+    scale: float
+    digits: int
+    signature: str
+    note: str
+    kind: str
+    """"clip": every clip has a value in scores.csv. "set": only the set has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """One cell: a metric's value for one variant, with its paired difference from the baseline variant."""
+
+    variant: str
+    metric: str
+    value: float
+    """Unscaled, as the metric returns it; nan where it could not be computed."""
+    low: float
+    high: float
+    """95 % interval of value; nan where none is defined."""
+    n: int
+    baseline: str | None
+    """The variant that difference refers to; None for the baseline itself."""
+    difference: float
+    difference_low: float
+    difference_high: float
+    p_value: float
+    published: float | None = None
+    problem: str = ""
+    """Why there is no value, in one line."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished (or partial) run."""
+
+    path: Path
+    run: dict[str, Any]
+    """run.json: name, suite, model, seeds, variants [{name, signature, title}], baseline, store, provenance, settings,
+    expected (clips asked for), missing [{variant, case, seed, problem}]."""
+    columns: tuple[Column, ...]
+    estimates: tuple[Estimate, ...]
+    scores: pd.DataFrame
+    """One row a clip: variant, case, prompt, label, tags, seed, key, file, then one column a clip metric."""
+
+    @property
+    def variants(self) -> list[str]:
+        return [v["name"] for v in self.run["variants"]]
+
+    def estimate(self, variant: str, metric: str) -> Estimate | None:
+        return next((e for e in self.estimates if (e.variant, e.metric) == (variant, metric)), None)
+
+
+def save(results: Results) -> None:
+    """Write the three files, table.json last: its presence marks a complete set. Same input, same bytes."""
+    results.path.mkdir(parents=True, exist_ok=True)
+    _write(results.path / "run.json", json.dumps(results.run, indent=1, ensure_ascii=False) + "\n")
+    _write(results.path / "scores.csv", results.scores.to_csv(index=False, lineterminator="\n"))
+    table = {
+        "format": FORMAT,
+        "columns": [asdict(c) for c in results.columns],
+        "estimates": [asdict(e) for e in results.estimates],
+    }
+    _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Read a run directory. Raises StgEvalError if it is not one, is incomplete, or was written by a newer version."""
+    if not (path / "table.json").is_file():
+        raise StgEvalError(f"{path} holds no finished run (no table.json); give a folder that `stg-eval run` wrote")
+    try:
+        table = json.loads((path / "table.json").read_text())
+        run = json.loads((path / "run.json").read_text())
+        scores = pd.read_csv(path / "scores.csv", dtype={"case": str, "prompt": str, "key": str, "file": str})
+    except (OSError, ValueError) as error:
+        raise StgEvalError(f"{path} is damaged ({error}); run the same `stg-eval run` again") from error
+    if table["format"] > FORMAT:
+        raise StgEvalError(f"{path} was written by a newer stg-eval (format {table['format']}); upgrade stg-eval")
+    return Results(
+        path,
+        run,
+        tuple(Column(**c) for c in table["columns"]),
+        tuple(Estimate(**e) for e in table["estimates"]),
+        scores,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
