@@ -61,8 +61,8 @@ class Guidance:
 
     Signature: ``cfg<g>[+<method>[<layers>]<scales>][+rescale<r>][+orth][+restart[<low>,<high>]x<n>]`` with method
     ``stg-a`` (identity attention), ``stg-r`` (residual skip, Eq. 15), ``stg-i`` (attention returns its input) or
-    ``seg`` (Gaussian-blurred attention); layers in the model's published numbering or exact module paths; scales ``s<x>``
-    (spatial), ``t<y>`` (temporal), or ``w<z>`` (one weak pass that perturbs all of the layer: joint attention).
+    ``seg`` (Gaussian-blurred attention); layers in the model's published numbering or exact module paths; scales
+    ``s<x>`` (spatial), ``t<y>`` (temporal), or ``w<z>`` (one weak pass that perturbs all of the layer: joint attention).
     ``cfg1`` means no classifier-free guidance.
     """
 
@@ -210,7 +210,7 @@ class Score:
 
 def to_json(noun: Case | Guidance | Request | Clip | Score) -> dict[str, Any]:
     """A plain dictionary; `Guidance` becomes its signature."""
-    out = asdict(noun) if not isinstance(noun, Guidance) else {"guidance": str(noun)}
+    out: dict[str, Any] = asdict(noun) if not isinstance(noun, Guidance) else {"guidance": str(noun)}
     if isinstance(noun, Request):
         out["guidance"], out["settings"] = str(noun.guidance), dict(noun.settings)
     return out

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from stg_eval.types import Case
 from stg_eval.video import VideoInfo
 
 
@@ -33,6 +34,8 @@ class MetricCard:
     digits: int = 3
     """Digits behind the point in tables."""
     needs_reference: bool = False
+    needs_case: bool = False
+    """Looks at the prompt or label, so a plain folder of videos cannot be scored."""
     min_clips: int = 1
     """A set metric refuses fewer clips than this."""
     weights: tuple[str, ...] = ()
@@ -46,7 +49,8 @@ class ClipScorer(Protocol):
 
     signature: str
 
-    def begin(self, video: VideoInfo) -> None: ...
+    def begin(self, video: VideoInfo, case: Case | None) -> None:
+        """Start a clip. `case` is None when a plain folder of videos is scored."""
 
     def update(self, frames: np.ndarray) -> None:
         """The next frames, uint8 [t, H, W, 3], RGB, 1 <= t."""
