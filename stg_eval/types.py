@@ -62,7 +62,7 @@ class Guidance:
     Signature: ``cfg<g>[+<method>[<layers>]<scales>][+rescale<r>][+orth][+restart[<low>,<high>]x<n>]`` with method
     ``stg-a`` (identity attention), ``stg-r`` (residual skip, Eq. 15), ``stg-i`` (attention returns its input) or
     ``seg`` (Gaussian-blurred attention); layers in the model's published numbering or exact module paths; scales
-    ``s<x>`` (spatial), ``t<y>`` (temporal), or ``w<z>`` (one weak pass that perturbs all of the layer: joint attention).
+    ``s<x>`` (spatial), ``t<y>`` (temporal), or ``w<z>`` (one weak pass that perturbs the whole layer: joint attention).
     ``cfg1`` means no classifier-free guidance.
     """
 

@@ -67,13 +67,22 @@ class ModelCard:
 class Generator(Protocol):
     """A loaded model."""
 
-    def generate(self, requests: Sequence[Request]) -> Sequence[np.ndarray]:
-        """Frames for each request, in order: uint8 [num_frames, height, width, 3], RGB.
+    def generate(self, requests: Sequence[Request]) -> Sequence[np.ndarray | StgEvalError]:
+        """Frames for each request, in order: uint8 [num_frames, height, width, 3], RGB, as `to_uint8` makes them; an
+        error in the place of a clip that is not finite.
 
         All requests of one call share guidance, size, num_frames, num_inference_steps and settings. Each draws its
         noise from a generator of its own, seeded with `request.noise_seed`, so a clip does not depend on its batch.
         """
         ...
+
+
+def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:
+    """Frames float [T, H, W, 3] in 0..1 (clipped) -> uint8, rounded to nearest; an error if any value is not finite,
+    since a cast would turn it into black without a word."""
+    if not np.isfinite(frames).all():
+        return StgEvalError("the model returned frames that are not finite (NaN or infinity)")
+    return np.rint(np.clip(frames, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def card(name: str) -> ModelCard:
