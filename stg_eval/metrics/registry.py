@@ -1,0 +1,218 @@
+"""Which metrics there are: one `MetricCard` each, and the metrics that other packages bring along.
+
+A package adds metrics by naming cards in its metadata, under the entry point group ``stg_eval.metrics``::
+
+    [project.entry-points."stg_eval.metrics"]
+    sharpness = "my_package.metrics:CARD"
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
+from stg_eval.types import StgEvalError
+
+ENTRY_POINT_GROUP = "stg_eval.metrics"
+
+_EMBEDDED = (
+    "Uses the small networks and clips that ship with stg-eval: compare it only with itself, never with published "
+)
+_DIMENSION = "VBench's own definition and networks, printed from 0 to 1 as in the paper."
+
+_CARDS = (
+    MetricCard(
+        name="temporal_flickering",
+        title="Temporal Flickering",
+        short="TF",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.temporal_flickering",
+        note=_DIMENSION + " A still clip scores 1.",
+    ),
+    MetricCard(
+        name="motion_smoothness",
+        title="Motion Smoothness",
+        short="MS",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.motion_smoothness",
+        weights=("amt-s",),
+        note=_DIMENSION + " A still clip scores nearly 1.",
+    ),
+    MetricCard(
+        name="dynamic_degree",
+        title="Dynamic Degree",
+        short="DD",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.dynamic_degree",
+        weights=("raft-things",),
+        note=_DIMENSION + " Each clip is 0 or 1 (moving), so intervals are wide.",
+    ),
+    MetricCard(
+        name="imaging_quality",
+        title="Imaging Quality",
+        short="IQ",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.imaging_quality",
+        weights=("musiq-spaq",),
+        note=_DIMENSION,
+    ),
+    MetricCard(
+        name="aesthetic_quality",
+        title="Aesthetic Quality",
+        short="AQ",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.aesthetic_quality",
+        weights=("clip-vit-l-14", "laion-aesthetic"),
+        note=_DIMENSION,
+    ),
+    MetricCard(
+        name="fvd",
+        title="Fréchet Video Distance",
+        short="FVD",
+        kind="set",
+        higher_is_better=False,
+        module="stg_eval.metrics.fvd",
+        digits=1,
+        needs_reference=True,
+        min_clips=256,
+        weights=("videomae-g-ssv2",),
+        note="Content-debiased FVD (VideoMAE-v2 ViT-g). It falls as n grows: compare equal n only (2,048 is usual).",
+    ),
+    MetricCard(
+        name="is",
+        title="Inception Score",
+        short="IS",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.inception_score",
+        digits=2,
+        min_clips=256,
+        weights=("c3d-ucf101", "c3d-mean"),
+        note="C3D trained on UCF-101, so for UCF-101 classes alone. Splits and shuffle change it: see the signature.",
+    ),
+    MetricCard(
+        name="fvd_sprites",
+        title="FVD (embedded)",
+        short="FVD-s",
+        kind="set",
+        higher_is_better=False,
+        module="stg_eval.metrics.sprites",
+        digits=1,
+        needs_reference=True,
+        min_clips=64,
+        note=_EMBEDDED + "FVD. It hardly sees colour or missing variety: read recall and pixel distance beside it.",
+    ),
+    MetricCard(
+        name="is_sprites",
+        title="IS (embedded)",
+        short="IS-s",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.sprites",
+        digits=2,
+        min_clips=64,
+        note=_EMBEDDED + "IS. At most 12, the number of classes.",
+    ),
+    MetricCard(
+        name="accuracy_sprites",
+        title="Class accuracy (embedded)",
+        short="Acc-s",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.sprites",
+        needs_case=True,
+        note=_EMBEDDED + "accuracies. 1 where the classifier names the class that was asked for.",
+    ),
+    MetricCard(
+        name="recall_sprites",
+        title="Recall (embedded)",
+        short="Rec-s",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.sprites",
+        needs_reference=True,
+        min_clips=64,
+        note=_EMBEDDED + "recall. Share of real clips with a generated one nearby: low means missing variety.",
+    ),
+    MetricCard(
+        name="pixel_distance_sprites",
+        title="Pixel distance (embedded)",
+        short="Pix-s",
+        kind="set",
+        higher_is_better=False,
+        module="stg_eval.metrics.sprites",
+        needs_reference=True,
+        min_clips=64,
+        note=_EMBEDDED + "distances. Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not.",
+    ),
+    MetricCard(
+        name="frame_difference_sprites",
+        title="Frame difference over real",
+        short="dF-s",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.sprites",
+        needs_reference=True,
+        min_clips=1,
+        note=_EMBEDDED + "values. Mean frame difference over that of real clips: below 1 is frozen, above jitter.",
+    ),
+)
+
+METRICS: dict[str, MetricCard] = {card.name: card for card in _CARDS}
+"""The metrics of this package, by name."""
+
+
+@cache
+def plug_ins() -> Mapping[str, MetricCard]:
+    """Cards of other packages. One that fails to import, is no MetricCard, or takes a name in use is reported once
+    through the log and left out, so that it cannot stop a run that does not need it."""
+    found: dict[str, MetricCard] = {}
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
+        try:
+            loaded = entry.load()
+        except Exception as error:  # whatever a stranger's module raises on import
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            if not isinstance(loaded, MetricCard):
+                problem = f"it is a {type(loaded).__name__}, not a stg_eval.metrics.MetricCard"
+            elif loaded.name in METRICS or loaded.name in found:
+                problem = f"a metric named {loaded.name!r} exists already"
+            else:
+                found[loaded.name] = loaded
+                continue
+        logging.getLogger(__name__).warning(
+            "metric plug-in %s (%s) is left out: %s", entry.name, entry.value, " ".join(problem.split())
+        )
+    return found
+
+
+def card(name: str) -> MetricCard:
+    """The card of a metric. Raises StgEvalError with the nearest name for an unknown one."""
+    if name in METRICS:  # plug-ins are not even imported for a metric of our own
+        return METRICS[name]
+    known = METRICS | dict(plug_ins())
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise StgEvalError(f"unknown metric {name!r}{hint} (known: {', '.join(known)})")
+    return known[name]
+
+
+def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
+    """Bring in the metric's networks. Raises StgEvalError that names the command for missing weights."""
+    try:
+        module: Any = importlib.import_module(card.module)
+    except ImportError as error:
+        raise StgEvalError(f"metric {card.name!r} cannot be loaded from {card.module}: {error}") from error
+    return module.load(card.name, device)  # type: ignore[no-any-return]
