@@ -10,6 +10,7 @@ batch in flight. One driver writes at a time (a lock file); readers need no lock
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -38,6 +39,8 @@ CREATE TABLE scores (
     key TEXT NOT NULL, metric TEXT NOT NULL, value REAL, PRIMARY KEY (key, metric)
 ) WITHOUT ROWID;
 """
+
+CLIP_COLUMNS = ("sha256", "num_frames", "height", "width", "fps", "encoding", "seconds")
 
 
 class Store:
@@ -88,11 +91,11 @@ class Store:
 
     def add_clips(self, clips: Iterable[tuple[Request, Clip]]) -> None:
         """Record complete files, all of them or none: a batch never counts in part."""
-        rows = [
-            (c.key, json.dumps(to_json(r), ensure_ascii=False), c.file, (self.path / c.file).stat().st_size, c.sha256)
-            + (c.num_frames, c.height, c.width, c.fps, c.encoding, c.seconds)
-            for r, c in clips
-        ]
+        rows = []
+        for request, clip in clips:
+            size = (self.path / clip.file).stat().st_size
+            text = json.dumps(to_json(request), ensure_ascii=False)
+            rows.append((clip.key, text, clip.file, size, *(getattr(clip, name) for name in CLIP_COLUMNS)))
         with self._transaction():
             self._db.executemany(f"INSERT OR REPLACE INTO clips VALUES ({','.join('?' * 11)})", rows)
 
@@ -104,8 +107,7 @@ class Store:
         file = self.path / row[2]
         if not file.is_file() or file.stat().st_size != row[3]:
             return None
-        names = ("sha256", "num_frames", "height", "width", "fps", "encoding", "seconds")
-        return Clip(key=key, file=row[2], **dict(zip(names, row[4:], strict=True)))
+        return Clip(key=key, file=row[2], **dict(zip(CLIP_COLUMNS, row[4:], strict=True)))
 
     def add_results(self, scores: Iterable[Score], features: Mapping[tuple[str, str], np.ndarray]) -> None:
         """Record scores and features {(key, extractor signature): float32 [D]}, all of them or none."""
@@ -165,7 +167,7 @@ def _lock(file: Path) -> int:
 
 def _explain(error: OSError | sqlite3.Error, path: Path) -> StgEvalError:
     text = str(error)
-    if isinstance(error, OSError) and error.errno == 28 or "full" in text:
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "full" in text:
         return StgEvalError(f"the disk of {path} is full; free some space and run the same command again, it resumes")
     if isinstance(error, PermissionError) or "readonly" in text or "unable to open" in text:
         return StgEvalError(f"cannot write to {path}; choose a folder that you may write to with --store")

@@ -82,7 +82,8 @@ def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:
     since a cast would turn it into black without a word."""
     if not np.isfinite(frames).all():
         return StgEvalError("the model returned frames that are not finite (NaN or infinity)")
-    return np.rint(np.clip(frames, 0.0, 1.0) * 255.0).astype(np.uint8)
+    rounded: np.ndarray = np.rint(np.clip(frames, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return rounded
 
 
 def card(name: str) -> ModelCard:

@@ -1,0 +1,29 @@
+# make demo   the whole job on the embedded model: install, generate, score, report
+# make test   the tests        make lint   ruff, mypy, import floors
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/stg-eval run --suite demo --model tiny --output runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# vbench's own pins (numpy<2, transformers==4.33.2) break diffusers: it goes in without its dependencies.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stg-eval needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench
+	touch $@
+
+clean:
+	rm -rf .venv runs build dist

@@ -1,0 +1,220 @@
+"""Suite x model x guidance -> the requests of a run, and what they will cost. Pure: nothing is loaded or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from stg_eval import generators
+from stg_eval.generators import ModelCard, Preset
+from stg_eval.metrics import MetricCard
+from stg_eval.metrics import registry as metrics
+from stg_eval.suites import Suite, open_dataset, samples
+from stg_eval.types import Case, Guidance, JSONValue, Request, StgEvalError
+
+REQUEST_SETTINGS = ("height", "width", "num_frames", "fps", "num_inference_steps", "dtype", "encoding")
+"""Names that `--set` may change on any model; a model's card adds its own. Also: weights, batch_size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of the table: a named guidance."""
+
+    name: str
+    guidance: Guidance
+    published: Mapping[str, float]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run, spelled out."""
+
+    suite: Suite
+    card: ModelCard
+    variants: tuple[Variant, ...]
+    baseline: str
+    metrics: tuple[MetricCard, ...]
+    requests: Mapping[str, tuple[Request, ...]]
+    """Variant name -> its requests, all variants in the same order of (case, seed)."""
+    batch_size: int
+    settings: Mapping[str, JSONValue]
+    """What `--set` and the suite changed, for the record."""
+
+    def batches(self, variant: str) -> list[tuple[Request, ...]]:
+        """Fixed batches: resuming a run must not change which clips are made together."""
+        requests = self.requests[variant]
+        return [requests[i : i + self.batch_size] for i in range(0, len(requests), self.batch_size)]
+
+    def tflops(self, variant: str) -> float:
+        """Denoiser TFLOP of one clip of a variant: passes a step (shared prefix) x steps x the card's count for one
+        pass, which holds at the card's default size."""
+        request = self.requests[variant][0]
+        passes = generators.cost(self.card.name, request.guidance)
+        return passes * request.num_inference_steps * self.card.tflops_per_pass
+
+
+def make_plan(
+    suite: Suite,
+    model: str,
+    *,
+    guidance: Sequence[str] = (),
+    metric_names: Sequence[str] = (),
+    limit: int | None = None,
+    fraction: float | None = None,
+    seeds: int | None = None,
+    settings: Mapping[str, str | JSONValue] | None = None,
+    allow_few: bool = False,
+) -> Plan:
+    """Spell out a run.
+
+    `guidance` takes the card's preset names or signatures; empty means the suite's. `settings` are `--set` values:
+    REQUEST_SETTINGS, `weights`, `batch_size`, or the card's own. `allow_few` lets a set metric with too few clips
+    pass; its cell then says so.
+
+    Raises StgEvalError for an unknown model, metric, preset or setting (with the nearest name), for too few clips, and
+    for a suite that does not fit the model.
+    """
+    card = generators.card(model)
+    chosen = {**suite.generation, **(settings or {})}
+    card, batch_size, model_settings = _apply(card, chosen)
+    variants = tuple(_variant(card, name) for name in (guidance or suite.guidance))
+    duplicates = {v.name for v in variants if sum(w.guidance == v.guidance for w in variants) > 1}
+    if duplicates:
+        raise StgEvalError(f"guidance {' and '.join(sorted(duplicates))} are the same; give each once")
+    baseline = suite.baseline if suite.baseline in {v.name for v in variants} else variants[0].name
+    pairs = list(samples(suite, open_dataset(suite), limit=limit, fraction=fraction, seeds=seeds))
+    if not pairs:
+        raise StgEvalError(f"suite {suite.name!r} has no cases to show; give a larger --limit or --fraction")
+    cards = tuple(metrics.card(name) for name in (metric_names or suite.metrics))
+    if not allow_few:
+        _enough(cards, suite, [case for case, _ in pairs])
+    requests = {
+        v.name: tuple(_request(card, v.guidance, case, seed, model_settings) for case, seed in pairs) for v in variants
+    }
+    return Plan(
+        suite=suite,
+        card=card,
+        variants=variants,
+        baseline=baseline,
+        metrics=cards,
+        requests=requests,
+        batch_size=batch_size,
+        settings={key: _value(value) for key, value in chosen.items()},
+    )
+
+
+def applies(suite: Suite, metric: MetricCard, case: Case) -> bool:
+    """Whether a metric is computed on a case's clips: suites such as VBench give each dimension its own prompts."""
+    return not suite.score_by_tag or metric.name in case.tags
+
+
+def _variant(card: ModelCard, name: str) -> Variant:
+    if name in card.presets:
+        preset: Preset = card.presets[name]
+        return Variant(name=name, guidance=preset.guidance, published=preset.published, source=preset.source)
+    if "cfg" not in name and "stg" not in name and name != "none":
+        near = get_close_matches(name, card.presets, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise StgEvalError(f"unknown guidance {name!r} for {card.name}{hint} (presets: {', '.join(card.presets)})")
+    guidance = Guidance.parse(name)
+    for preset in card.presets.values():
+        if preset.guidance == guidance:
+            return Variant(name=name, guidance=guidance, published=preset.published, source=preset.source)
+    return Variant(name=name, guidance=guidance, published={}, source="")
+
+
+def _apply(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, int, dict[str, JSONValue]]:
+    """The card with its defaults changed, the batch size, and the model's own settings."""
+    known = [*REQUEST_SETTINGS, "weights", "batch_size", *card.settings]
+    types = {f.name: f.type for f in fields(ModelCard)}
+    changes: dict[str, Any] = {}
+    own = dict(card.settings)
+    for key, raw in chosen.items():
+        if key in card.settings:
+            own[key] = _like(key, raw, card.settings[key])
+        elif key in known:
+            changes[key] = _like(key, raw, {"int": 0, "float": 0.0}.get(str(types[key]), ""))
+        else:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StgEvalError(f"{card.name} has no setting {key!r}{hint} (known: {', '.join(known)})")
+    card = replace(card, **changes)
+    for name in ("height", "width", "num_frames", "num_inference_steps", "batch_size", "fps"):
+        if getattr(card, name) <= 0:
+            raise StgEvalError(f"{name} must be larger than 0, not {getattr(card, name)}")
+    return card, card.batch_size, own
+
+
+def _value(text: Any) -> Any:
+    """`--set` text as a JSON value: numbers, true, false and null are read as such."""
+    if not isinstance(text, str):
+        return text
+    named: dict[str, JSONValue] = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in named:
+        return named[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
+    """`raw` in the type of the default it replaces."""
+    value: Any = _value(raw)
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, int | float):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if fits and isinstance(default, int):
+            fits = value == int(value)
+            value = int(value) if fits else value
+        elif fits:
+            value = float(value)
+    elif isinstance(default, str):
+        fits, value = True, str(raw)
+    else:
+        fits = True
+    if not fits:
+        raise StgEvalError(f"--set {key}={raw} does not fit: it is {type(default).__name__}, such as {default}")
+    return value  # type: ignore[no-any-return]
+
+
+def _request(card: ModelCard, guidance: Guidance, case: Case, seed: int, settings: Mapping[str, JSONValue]) -> Request:
+    needs = {
+        "class-to-video": case.label is not None,
+        "text-to-video": bool(case.prompt),
+        "image-to-video": bool(case.image),
+    }
+    if not needs[card.task]:
+        what = {"class-to-video": "a class label", "text-to-video": "a prompt", "image-to-video": "a first frame"}[
+            card.task
+        ]
+        raise StgEvalError(
+            f"{card.name} needs {what}, and case {case.id!r} has none; choose a suite made for {card.task}"
+        )
+    return Request(
+        model=card.name,
+        weights=card.weights,
+        guidance=guidance,
+        case=case,
+        seed=seed,
+        settings=tuple(sorted(settings.items())),
+        **{name: getattr(card, name) for name in REQUEST_SETTINGS},
+    )
+
+
+def _enough(cards: Sequence[MetricCard], suite: Suite, cases: Sequence[Case]) -> None:
+    for metric in cards:
+        n = sum(applies(suite, metric, case) for case in cases)
+        if n < metric.min_clips:
+            others = ",".join(m.name for m in cards if m.min_clips <= n)
+            choose = f"--metrics {others}" if others else "other --metrics"
+            raise StgEvalError(
+                f"{metric.name} needs at least {metric.min_clips} clips and this run makes {n} for it; "
+                f"raise --limit or --seeds, or choose {choose}"
+            )

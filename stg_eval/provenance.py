@@ -1,0 +1,85 @@
+"""Where numbers come from: versions, machine, attention backend, git commit. Recorded in every run."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stg_eval import __version__
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "vbench",
+    "torchmetrics",
+    "pyiqa",
+    "numpy",
+    "scipy",
+    "av",
+)
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """What a reader needs in order to get the same numbers again."""
+    import torch
+
+    out: dict[str, Any] = {
+        "stg_eval": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "attention": _attention_backends(torch),
+    }
+    if device.startswith("cuda"):
+        out["gpu"] = torch.cuda.get_device_name(device)
+        out["cuda"] = torch.version.cuda
+        out["driver"] = _driver()
+    return out
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _attention_backends(torch: Any) -> list[str]:
+    """Scaled-dot-product kernels that torch may choose from here."""
+    cuda = torch.backends.cuda
+    named = {
+        "flash": cuda.flash_sdp_enabled(),
+        "mem_efficient": cuda.mem_efficient_sdp_enabled(),
+        "math": cuda.math_sdp_enabled(),
+    }
+    return [name for name, enabled in named.items() if enabled]
+
+
+def _driver() -> str | None:
+    return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+
+
+def _git_commit() -> str | None:
+    """The commit of this package's own checkout, with "+" for uncommitted changes; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    commit = _output(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"])
+    dirty = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
+    return commit and commit + ("+" if dirty else "")
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
