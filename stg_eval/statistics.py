@@ -124,8 +124,8 @@ def set_interval(
     Whole clusters are dealt at random into `groups` groups; each leaves in turn; Student's t with groups - 1 degrees
     (Kott, 2001, "The Delete-a-Group Jackknife"). Costs `groups` + 1 evaluations. A percentile bootstrap must not be
     used here: resampling repeats clips, which lowers the rank of the covariance, and moves FVD bodily upwards (two
-    sets of 512 from one normal distribution, d=256: 66, yet every resample of one of them gives 92). The interval is for the expected score at this n: FVD keeps its
-    small-sample bias.
+    sets of 512 from one normal distribution, d=256: 66, yet every resample of one of them gives 92 or so).
+    The interval is for the expected score at this n: FVD keeps its small-sample bias.
     """
     features = _finite(features)
     value = statistic(features)
