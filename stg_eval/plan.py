@@ -55,6 +55,10 @@ class Plan:
         passes = generators.cost(self.card.name, request.guidance)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
 
+    def scored(self, metric: MetricCard, variant: str) -> list[bool]:
+        """For each request of a variant, whether the metric is computed on its clip."""
+        return _scored(self.suite, metric, [request.case for request in self.requests[variant]])
+
 
 def make_plan(
     suite: Suite,
@@ -106,9 +110,10 @@ def make_plan(
     )
 
 
-def applies(suite: Suite, metric: MetricCard, case: Case) -> bool:
-    """Whether a metric is computed on a case's clips: suites such as VBench give each dimension its own prompts."""
-    return not suite.score_by_tag or metric.name in case.tags
+def _scored(suite: Suite, metric: MetricCard, cases: Sequence[Case]) -> list[bool]:
+    """Suites such as VBench give each dimension its own prompts; others take a metric on the first N clips only."""
+    first = suite.metric_clips.get(metric.name, len(cases))
+    return [i < first and (not suite.score_by_tag or metric.name in case.tags) for i, case in enumerate(cases)]
 
 
 def _variant(card: ModelCard, name: str) -> Variant:
@@ -210,7 +215,7 @@ def _request(card: ModelCard, guidance: Guidance, case: Case, seed: int, setting
 
 def _enough(cards: Sequence[MetricCard], suite: Suite, cases: Sequence[Case]) -> None:
     for metric in cards:
-        n = sum(applies(suite, metric, case) for case in cases)
+        n = sum(_scored(suite, metric, cases))
         if n < metric.min_clips:
             others = ",".join(m.name for m in cards if m.min_clips <= n)
             choose = f"--metrics {others}" if others else "other --metrics"

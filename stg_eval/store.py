@@ -86,8 +86,13 @@ class Store:
             self._lock = None
 
     def clip_file(self, request: Request) -> Path:
-        """Where the request's clip belongs, written or not."""
-        return self.path / "clips" / request.key[:2] / f"{request.key}.mp4"
+        """Where the request's clip belongs, written or not; its folder is there."""
+        file = self.path / "clips" / request.key[:2] / f"{request.key}.mp4"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _explain(error, self.path) from error
+        return file
 
     def add_clips(self, clips: Iterable[tuple[Request, Clip]]) -> None:
         """Record complete files, all of them or none: a batch never counts in part."""

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from stg_eval import generators
-from stg_eval.types import JSONValue, Request, StgEvalError
+from stg_eval.generators import ModelCard
+from stg_eval.types import Request, StgEvalError
 
 
 def generate(
-    batches: Iterable[Sequence[Request]],
-    *,
-    model: str,
-    weights: str,
-    device: str,
-    dtype: str,
-    settings: Mapping[str, JSONValue],
+    batches: Iterable[Sequence[Request]], *, card: ModelCard, device: str
 ) -> Iterator[tuple[Sequence[Request], Sequence[np.ndarray | StgEvalError], float]]:
     """(requests, frames or what went wrong for each, seconds) of each batch, in order.
 
@@ -28,7 +23,10 @@ def generate(
     generator = None
     for batch in batches:
         if generator is None:
-            generator = generators.load(model, device=device, dtype=dtype, weights=weights, settings=settings)
+            settings = dict(batch[0].settings)
+            generator = generators.load(
+                card.name, device=device, dtype=card.dtype, weights=card.weights, settings=settings
+            )
         start = time.perf_counter()
         frames = _halving(generator, batch)
         yield batch, frames, time.perf_counter() - start

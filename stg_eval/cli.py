@@ -1,0 +1,177 @@
+"""The command line: verbs only. Each verb imports what it needs when it runs, so `--help` answers at once.
+
+Results go to stdout, progress and problems to stderr. Exit codes: 0 all done, 1 done but clips are missing (or, for
+compare, a regression), 2 cannot be done as asked, 3 not comparable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stg_eval.verbs import Finished
+
+app = typer.Typer(
+    help="Paired, honest, fast evaluation of guidance in video diffusion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+SuiteOption = Annotated[
+    str, typer.Option("--suite", help="Built-in suite, a YAML file, a prompt file or image folder.")
+]
+ModelOption = Annotated[str, typer.Option("--model", help="Model to run: see `stg-eval list models`.")]
+GuidanceOption = Annotated[
+    list[str] | None,
+    typer.Option("--guidance", help="Preset or signature such as cfg7+stg-a[11]s2t2; repeat. Default: the suite's."),
+]
+MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated metrics instead of the suite's.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Make only N clips a variant, stratified.")]
+FractionOption = Annotated[float | None, typer.Option("--fraction", help="Make only this share of the clips.")]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds a case instead of the suite's.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value: num_frames=51, weights=FOLDER, ...; repeat.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="Folder of the results. Default: runs/SUITE-MODEL.")
+]
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="STG_EVAL_STORE", help="Folder of clips and scores, shared between runs.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cuda:1, cpu; auto takes a GPU if there is one.")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="Where clips are made: local.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and scored, and stop.")]
+DEFAULT_STORE = Path("runs/store")
+
+
+@app.command()
+def run(
+    suite: SuiteOption,
+    model: ModelOption,
+    guidance: GuidanceOption = None,
+    metrics: MetricsOption = "",
+    limit: LimitOption = None,
+    fraction: FractionOption = None,
+    seeds: SeedsOption = None,
+    set_: SetOption = None,
+    output: OutputOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: DryRunOption = False,
+    executor: ExecutorOption = "local",
+    device: DeviceOption = "auto",
+) -> None:
+    """Generate and score a suite under several guidances; print the table. The same command again resumes."""
+    from stg_eval import suites, verbs
+
+    plan = verbs.plan(
+        suites.load(suite),
+        model,
+        guidance=guidance or (),
+        metrics=metrics,
+        limit=limit,
+        fraction=fraction,
+        seeds=seeds,
+        settings=set_ or (),
+    )
+    if dry_run:
+        print(verbs.dry_run(plan, store))
+        return
+    _finish(verbs.run(plan, store, output, executor, device))
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(help="Folder of videos.")],
+    reference: Annotated[Path | None, typer.Option("--reference", help="Folder of real videos, for FVD.")] = None,
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Comma-separated; default: all that need no reference and have weights.")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write scores.csv, table.json and the page here.")
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score any folder of videos."""
+    from stg_eval import verbs
+
+    _finish(verbs.score(folder, reference, metrics, output, store, device))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `stg-eval run` wrote.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Folder of the report. Default: RUN/report.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+) -> None:
+    """Write tables, figures and the page of one run or several."""
+    from stg_eval import verbs
+
+    page = verbs.report(runs, output)
+    print(page)
+    if open_:
+        typer.launch(str(page))
+
+
+@app.command()
+def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
+    """Print a run's table, settings and provenance."""
+    from stg_eval import verbs
+
+    print(verbs.show(run))
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="models, suites, metrics or guidance.")] = "models",
+    model: Annotated[str, typer.Option("--model", help="Whose guidance presets.")] = "tiny",
+) -> None:
+    """List models, suites, metrics, or a model's guidance presets."""
+    from stg_eval import listing
+
+    listing.show(what, model)
+
+
+@app.command()
+def doctor(store: StoreOption = DEFAULT_STORE) -> None:
+    """Check Python, torch, GPU, codecs, weights and disk; name the command that mends what is missing."""
+    from stg_eval import doctor as checks
+
+    raise typer.Exit(checks.report(store))
+
+
+def _finish(finished: Finished) -> None:
+    """Print a verb's table and page; exit with 1 if something is missing."""
+    table, page, missing = finished
+    print(table)
+    if page:
+        print(f"Page: {page}")
+    for line in missing[:10]:
+        print(f"missing: {line}", file=sys.stderr)
+    if len(missing) > 10:
+        print(f"missing: and {len(missing) - 10} more, see run.json", file=sys.stderr)
+    raise typer.Exit(1 if missing else 0)
+
+
+def main() -> None:
+    """Entry point: one line and an exit code for what the user can mend, a traceback only for our own faults."""
+    from stg_eval.types import StgEvalError
+
+    try:
+        app()
+    except StgEvalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept, the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

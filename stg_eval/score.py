@@ -1,0 +1,157 @@
+"""Clips -> scores and features in the store: each clip is decoded once for everything that is still missing of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from stg_eval.metrics import ClipScorer, Extractor, MetricCard, SetMetric, registry
+from stg_eval.metrics.scoring import extract_arrays, score_clips
+from stg_eval.progress import progress
+from stg_eval.store import Store
+from stg_eval.suites import Reference
+from stg_eval.types import Case, Score, StgEvalError
+
+CHUNK = 32
+"""Clips of one transaction. Chunks are cut from the whole list, done or not: a resumed run extracts features in the
+same batches as an uninterrupted one, and gets the same bits."""
+
+Loaded = Mapping[str, ClipScorer | SetMetric]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A clip to score."""
+
+    key: str
+    path: Path
+    case: Case | None
+
+
+@dataclass
+class Outcome:
+    """What went wrong while scoring; what went right is in the store."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Key -> why the file could not be read."""
+    problems: list[dict[str, str]] = field(default_factory=list)
+    """{key, metric, problem} of metrics that failed on a clip."""
+
+
+def load_metrics(cards: Sequence[MetricCard], device: str) -> dict[str, ClipScorer | SetMetric]:
+    """Metric name -> its loaded networks. Raises StgEvalError for missing weights, before any work is done."""
+    return {card.name: registry.load(card, device) for card in cards}
+
+
+def score_items(
+    items: Sequence[Item],
+    loaded: Loaded,
+    store: Store,
+    *,
+    applies: Callable[[str, Item], bool] = lambda metric, item: True,
+    label: str = "Scoring",
+) -> Outcome:
+    """Score every item with every loaded metric that applies to it, skipping what the store has."""
+    outcome = Outcome()
+    with progress(label, len(items)) as advance:
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
+            for names, group in _by_missing(chunk, loaded, store, applies):
+                _score_group(list(group), names, loaded, store, outcome)
+            advance(len(chunk))
+    return outcome
+
+
+def _by_missing(
+    chunk: Sequence[Item], loaded: Loaded, store: Store, applies: Callable[[str, Item], bool]
+) -> Iterable[tuple[tuple[str, ...], Iterable[Item]]]:
+    """Groups of items that lack the same metrics: what has nothing missing is not even opened."""
+    keys = [item.key for item in chunk]
+    done: dict[str, set[str]] = {}
+    for name, metric in loaded.items():
+        extractor = getattr(metric, "extractor", None)
+        done[name] = set(
+            store.features(keys, extractor.signature) if extractor else store.scores(keys, metric.signature)
+        )
+
+    def lacking(item: Item) -> tuple[str, ...]:
+        return tuple(name for name in loaded if item.key not in done[name] and applies(name, item))
+
+    return [(names, group) for names, group in groupby(sorted(chunk, key=lacking), key=lacking) if names]
+
+
+def _score_group(items: list[Item], names: Sequence[str], loaded: Loaded, store: Store, outcome: Outcome) -> None:
+    scorers: dict[str, ClipScorer] = {}
+    extractors: dict[str, Extractor] = {}
+    for name in names:
+        extractor = getattr(loaded[name], "extractor", None)
+        if extractor is None:
+            scorers[name] = loaded[name]  # type: ignore[assignment]
+        else:
+            extractors[extractor.signature] = extractor
+    scores: list[Score] = []
+    features: dict[tuple[str, str], np.ndarray] = {}
+    results = score_clips([(item.path, item.case) for item in items], scorers, extractors)
+    for item, result in zip(items, results, strict=True):
+        if result.error:
+            outcome.unreadable[item.key] = result.error
+            continue
+        scores += [Score(key=item.key, metric=scorers[n].signature, value=v) for n, v in result.values.items()]
+        features |= {(item.key, name): vector for name, vector in result.features.items()}
+        outcome.problems += [{"key": item.key, "metric": n, "problem": p} for n, p in result.problems.items()]
+    store.add_results(scores, features)
+
+
+def reference_features(reference: Reference, loaded: Loaded, store: Store) -> dict[str, np.ndarray]:
+    """Extractor signature -> features float32 [M, D] of the real clips, cached by the reference's content.
+
+    Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked for is another number.
+    """
+    extractors = {m.extractor.signature: m.extractor for m in loaded.values() if hasattr(m, "extractor")}
+    out = {}
+    for signature, extractor in extractors.items():
+        keys = [f"reference/{reference.digest}/{i}" for i in range(reference.count)]
+        found = store.features(keys, signature)
+        if len(found) < len(keys):
+            found = _extract_reference(reference, keys, extractor, store)
+        out[signature] = np.stack([found[key] for key in keys])
+    return out
+
+
+def _extract_reference(
+    reference: Reference, keys: Sequence[str], extractor: Extractor, store: Store
+) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    with progress(f"Real clips of {reference.name}", len(keys)) as advance:
+        for start in range(0, len(keys), CHUNK):
+            stop = min(start + CHUNK, len(keys))
+            if callable(reference.clips):
+                arrays = reference.clips(start, stop)
+                vectors = list(extract_arrays(arrays, {extractor.signature: extractor})[extractor.signature])
+            else:
+                vectors = _extract_files(reference.clips[start:stop], extractor)
+            found |= dict(zip(keys[start : start + CHUNK], vectors, strict=True))
+            advance(len(vectors))
+    store.add_results([], {(key, extractor.signature): vector for key, vector in found.items()})
+    return found
+
+
+def _extract_files(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
+    out = []
+    for result in score_clips([(path, None) for path in paths], {}, {extractor.signature: extractor}):
+        problem = result.error or result.problems.get(extractor.signature)
+        if problem:
+            raise StgEvalError(f"a reference clip cannot be used: {problem}; mend or remove it and run again")
+        out.append(result.features[extractor.signature])
+    return out
+
+
+def file_key(path: Path) -> str:
+    """Key of a video that no request made: the digest of its bytes."""
+    with open(path, "rb") as file:
+        return f"file/{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,0 +1,140 @@
+"""Scores of clips -> the cells of a table: values, intervals, paired differences from the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from stg_eval import statistics
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
+from stg_eval.results import Column, Estimate
+from stg_eval.store import Store
+
+NAN = math.nan
+
+
+def columns(cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric]) -> tuple[Column, ...]:
+    """The metrics as a table names them."""
+    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind")
+    return tuple(Column(signature=loaded[c.name].signature, **{n: getattr(c, n) for n in names}) for c in cards)
+
+
+def estimates(
+    scores: pd.DataFrame,
+    cards: Sequence[MetricCard],
+    loaded: Mapping[str, ClipScorer | SetMetric],
+    store: Store,
+    reference: Mapping[str, np.ndarray],
+    *,
+    baseline: str | None,
+    cluster: Literal["case", "sample"],
+    published: Mapping[str, Mapping[str, float]],
+) -> tuple[Estimate, ...]:
+    """One Estimate for each variant and metric.
+
+    `scores` has one row a clip that was asked for (Results.scores); rows of two variants are paired by (case, seed).
+    `reference` maps extractor signatures to the real clips' features float32 [M, D]. Intervals resample cases
+    (`cluster="case"`: prompts are a sample of prompts) or clips ("sample": the classes are all there are).
+    """
+    out = []
+    for variant in dict.fromkeys(scores["variant"]):
+        for card in cards:
+            metric = loaded[card.name]
+            ours = _of(scores, variant)
+            theirs = _of(scores, baseline) if baseline not in (None, variant) else None
+            if card.kind == "clip":
+                cell = _clip_cell(card, ours, theirs, cluster)
+            else:
+                cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)  # type: ignore[arg-type]
+            out.append(
+                Estimate(
+                    variant=variant,
+                    metric=card.name,
+                    baseline=baseline if theirs is not None else None,
+                    published=published.get(variant, {}).get(card.name),
+                    **cell,
+                )
+            )
+    return tuple(out)
+
+
+def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
+    return scores[scores["variant"] == variant].set_index(["case", "seed"])
+
+
+def _clusters(rows: pd.DataFrame, cluster: str) -> list[object]:
+    return [case if cluster == "case" else (case, seed) for case, seed in rows.index]
+
+
+def _cell(interval: statistics.Interval, difference: statistics.Difference | None, problem: str = "") -> dict[str, Any]:
+    d = difference or statistics.Difference(NAN, NAN, NAN, NAN, 0)
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "difference": d.difference,
+        "difference_low": d.low,
+        "difference_high": d.high,
+        "p_value": d.p_value,
+        "problem": problem,
+    }
+
+
+def _clip_cell(card: MetricCard, ours: pd.DataFrame, theirs: pd.DataFrame | None, cluster: str) -> dict[str, Any]:
+    values = ours[card.name].to_numpy(float)
+    interval = statistics.mean_interval(values, _clusters(ours, cluster))
+    difference = None
+    if theirs is not None:
+        other = theirs[card.name].reindex(ours.index).to_numpy(float)
+        difference = statistics.paired_mean_difference(values, other, _clusters(ours, cluster))
+    return _cell(interval, difference, "" if interval.n else "no clip has a score")
+
+
+def _set_cell(
+    card: MetricCard,
+    metric: SetMetric,
+    ours: pd.DataFrame,
+    theirs: pd.DataFrame | None,
+    cluster: str,
+    store: Store,
+    reference: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    real = reference.get(metric.extractor.signature)
+
+    def statistic(features: np.ndarray) -> float:
+        return metric.statistic(features, real)
+
+    features = _features(ours, metric, store)
+    if len(features) < card.min_clips:
+        return _cell(
+            statistics.Interval(NAN, NAN, NAN, len(features)),
+            None,
+            f"{card.short} needs at least {card.min_clips} clips, and {len(features)} have features",
+        )
+    interval = statistics.set_interval(
+        statistic, np.stack(list(features)), _clusters(ours.loc[features.index], cluster)
+    )
+    difference = None
+    if theirs is not None:
+        other = _features(theirs, metric, store)
+        both = features.index.intersection(other.index, sort=False)
+        if len(both) >= card.min_clips:
+            difference = statistics.paired_set_difference(
+                statistic,
+                np.stack(list(features.loc[both])),
+                np.stack(list(other.loc[both])),
+                _clusters(ours.loc[both], cluster),
+            )
+    return _cell(interval, difference)
+
+
+def _features(rows: pd.DataFrame, metric: SetMetric, store: Store) -> pd.Series:
+    """Features of those rows that have them, by (case, seed)."""
+    found = store.features(list(rows["key"]), metric.extractor.signature)
+    have = rows[rows["key"].isin(found.keys())]
+    return pd.Series([found[key] for key in have["key"]], index=have.index, dtype=object)

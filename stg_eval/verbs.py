@@ -1,0 +1,210 @@
+"""What the command line's verbs do, for programs: strings and paths in, finished tables and pages out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from stg_eval import results, summary, weights
+from stg_eval import run as running
+from stg_eval import score as scoring
+from stg_eval.metrics import MetricCard, registry
+from stg_eval.plan import Plan, make_plan
+from stg_eval.provenance import provenance
+from stg_eval.reports import tables, write_report
+from stg_eval.results import Results
+from stg_eval.score import Item
+from stg_eval.store import Store
+from stg_eval.suites import Suite
+from stg_eval.suites.folder import folder_reference
+from stg_eval.types import StgEvalError
+from stg_eval.video import find_videos
+
+
+class Finished(NamedTuple):
+    """What a verb leaves behind."""
+
+    table: str
+    """Markdown."""
+    page: Path | None
+    missing: list[str]
+    """One line for each clip that could not be made, read or scored."""
+
+
+def plan(
+    suite: Suite,
+    model: str,
+    *,
+    guidance: Sequence[str] = (),
+    metrics: str = "",
+    limit: int | None = None,
+    fraction: float | None = None,
+    seeds: int | None = None,
+    settings: Sequence[str] = (),
+) -> Plan:
+    """`make_plan` from the command line's strings: metrics "a,b", settings ["key=value", ...]."""
+    pairs = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise StgEvalError(f"--set {text} has no value; write --set {text}=VALUE")
+        pairs[key.strip()] = value.strip()
+    return make_plan(
+        suite,
+        model,
+        guidance=guidance,
+        metric_names=_names(metrics),
+        limit=limit,
+        fraction=fraction,
+        seeds=seeds,
+        settings=pairs,
+    )
+
+
+def run(plan: Plan, store: Path, output: Path | None, executor: str, device: str) -> Finished:
+    """Make, score and report a plan."""
+    if executor not in running.EXECUTORS:
+        raise StgEvalError(f"unknown executor {executor!r} (known: {', '.join(running.EXECUTORS)})")
+    output = output or Path("runs") / f"{plan.suite.name}-{plan.card.name}"
+    final = running.run(plan, store_path=store, output=output, device=_device(device), executor=executor)
+    page = write_report([final], store, output / "report")
+    return Finished(tables.markdown(final), page, _missing_lines(final))
+
+
+def dry_run(plan: Plan, store: Path) -> str:
+    """What a run would make, reuse and score, as Markdown. Writes nothing, loads nothing."""
+    from stg_eval.dry_run import forecast
+
+    return forecast(plan, store)
+
+
+def score(
+    folder: Path, reference: Path | None, metrics: str, output: Path | None, store_path: Path, device: str
+) -> Finished:
+    """Score a folder of videos; set metrics that need real clips join in when `reference` is given."""
+    videos = find_videos(folder)
+    cards = _folder_metrics(_names(metrics), reference is not None, len(videos))
+    device = _device(device)
+    loaded = scoring.load_metrics(cards, device)
+    with Store(store_path) as store:
+        items = [Item(scoring.file_key(path), path, None) for path in videos]
+        outcome = scoring.score_items(items, loaded, store)
+        real = {}
+        if reference is not None:
+            wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
+            real = scoring.reference_features(folder_reference(reference), wanted, store)
+        table = _folder_table(folder, items, cards, loaded, store)
+        estimates = summary.estimates(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
+    record = {
+        "suite": "folder",
+        "title": f"Videos in {folder.name}",
+        "model": "files",
+        "variants": [{"name": folder.name, "signature": str(len(items)) + " files"}],
+        "baseline": None,
+        "cluster": "sample",
+        "expected": len(items),
+        "store": str(store_path.resolve()),
+        "provenance": provenance(device),
+        "problems": outcome.problems,
+        "missing": [
+            {
+                "variant": folder.name,
+                "case": str(i.path.relative_to(folder)),
+                "seed": 0,
+                "problem": outcome.unreadable[i.key],
+            }
+            for i in items
+            if i.key in outcome.unreadable
+        ],
+    }
+    final = Results(output or folder, record, summary.columns(cards, loaded), estimates, table)
+    page = None
+    if output:
+        results.save(final)
+        page = write_report([final], store_path, output / "report")
+    return Finished(tables.markdown(final), page, _missing_lines(final))
+
+
+def report(runs: Sequence[Path], output: Path | None) -> Path:
+    """Write the report of finished runs; returns the page."""
+    found = [results.load(path) for path in runs]
+    return write_report(found, Path(found[0].run["store"]), output or runs[0] / "report")
+
+
+def show(path: Path) -> str:
+    """A run's table, settings and provenance, as text."""
+    import json
+
+    found = results.load(path)
+    record = {key: found.run[key] for key in found.run if key not in ("missing", "problems")}
+    return f"{tables.markdown(found)}\n{json.dumps(record, indent=1, ensure_ascii=False)}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise StgEvalError(f"--device {name}: torch sees no GPU here; use --device cpu, or see `stg-eval doctor`")
+    return name
+
+
+def _folder_metrics(names: Sequence[str], has_reference: bool, n: int) -> list[MetricCard]:
+    if not names:
+        usable = [
+            card
+            for card in registry.METRICS.values()
+            if not card.needs_case
+            and card.min_clips <= n
+            and not card.name.endswith("_sprites")
+            and card.needs_reference <= has_reference
+            and all(weights.is_present(w) for w in card.weights)
+        ]
+        return usable
+    cards = [registry.card(name) for name in names]
+    for card in cards:
+        if card.needs_case:
+            raise StgEvalError(f"{card.name} compares a clip with its prompt or label, which a folder does not tell")
+        if card.needs_reference and not has_reference:
+            raise StgEvalError(f"{card.name} compares with real clips; give their folder with --reference")
+        if n < card.min_clips:
+            raise StgEvalError(f"{card.name} needs at least {card.min_clips} clips, and the folder holds {n}")
+    return cards
+
+
+def _folder_table(
+    folder: Path, items: Sequence[Item], cards: Sequence[MetricCard], loaded: scoring.Loaded, store: Store
+) -> pd.DataFrame:
+    keys = [item.key for item in items]
+    table = pd.DataFrame(
+        {
+            "variant": folder.name,
+            "case": [str(item.path.relative_to(folder)) for item in items],
+            "prompt": "",
+            "label": pd.array([None] * len(items), dtype="Int64"),
+            "tags": "",
+            "seed": 0,
+            "key": keys,
+            "file": [str(item.path.resolve()) for item in items],
+        }
+    )
+    for card in cards:
+        if card.kind == "clip":
+            found = store.scores(keys, loaded[card.name].signature)
+            table[card.name] = [found.get(key, math.nan) for key in keys]
+    return table
+
+
+def _missing_lines(final: Results) -> list[str]:
+    lines = [f"{m['variant']}, {m['case']}, seed {m['seed']}: {m['problem']}" for m in final.run["missing"]]
+    lines += [f"{p['metric']}: {p['problem']}" for p in final.run["problems"]]
+    return lines + [f"{e.variant}: {e.problem}" for e in final.estimates if e.problem]
