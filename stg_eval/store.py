@@ -174,8 +174,8 @@ def _explain(error: OSError | sqlite3.Error, path: Path) -> StgEvalError:
     text = str(error)
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "full" in text:
         return StgEvalError(f"the disk of {path} is full; free some space and run the same command again, it resumes")
-    if isinstance(error, PermissionError) or "readonly" in text or "unable to open" in text:
-        return StgEvalError(f"cannot write to {path}; choose a folder that you may write to with --store")
+    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
+        return StgEvalError(f"cannot write to {path} ({text}); choose a folder that you may write to with --store")
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         return StgEvalError(f"{path / 'store.sqlite'} is damaged ({text}); move the folder away and run again")
     return StgEvalError(f"cannot use the store {path}: {text}")
