@@ -146,6 +146,48 @@ def doctor(store: StoreOption = DEFAULT_STORE) -> None:
     raise typer.Exit(checks.report(store))
 
 
+weights_app = typer.Typer(help="Checkpoints of metrics and models: list, fetch, verify, where.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command(name="list")
+def weights_list() -> None:
+    """List every checkpoint: size, licence, what needs it, whether it is here."""
+    from stg_eval import listing
+
+    listing.show("weights", "")
+
+
+@weights_app.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Names from `stg-eval weights list`.")],
+    from_: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of downloading.")] = None,
+) -> None:
+    """Download checkpoints; a cut download continues, and digests are checked."""
+    from stg_eval import verbs
+
+    for name in names:
+        print(verbs.fetch_weights(name, from_))
+
+
+@weights_app.command()
+def verify(names: Annotated[list[str] | None, typer.Argument(help="Default: all that are here.")] = None) -> None:
+    """Check the digests of checkpoints."""
+    from stg_eval import weights
+
+    for name in names or [n for n in weights.WEIGHTS if weights.is_present(n)]:
+        checkpoint = weights.require(name)
+        print(f"{name}: intact, SHA-256 {checkpoint.sha256}")
+
+
+@weights_app.command()
+def where(name: Annotated[str, typer.Argument(help="A name from `stg-eval weights list`.")]) -> None:
+    """Print where a checkpoint lies."""
+    from stg_eval import weights
+
+    print(weights.require(name).path)
+
+
 def _finish(finished: Finished) -> None:
     """Print a verb's table and page; exit with 1 if something is missing."""
     table, page, missing = finished

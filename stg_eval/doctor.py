@@ -94,8 +94,8 @@ def _disk(store: Path) -> Iterator[Row]:
 def _weights() -> Iterator[Row]:
     from stg_eval import weights
 
-    for name, weight in weights.WEIGHTS.items():
+    for name in weights.WEIGHTS:
         if weights.is_present(name):
             yield f"weights {name}", "ok", "", ""
         else:
-            yield f"weights {name}", "absent", weights.size(weight), f"stg-eval weights fetch {name}"
+            yield f"weights {name}", "absent", weights.size(weights.weight(name)), f"stg-eval weights fetch {name}"

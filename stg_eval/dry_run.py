@@ -70,5 +70,5 @@ def _missing(plan: Plan) -> list[str]:
         lines.append(dataset.missing)
     for name in dict.fromkeys(w for card in plan.metrics for w in card.weights):
         if not weights.is_present(name):
-            lines.append(f"weights {name} ({weights.size(weights.WEIGHTS[name])}): `stg-eval weights fetch {name}`")
+            lines.append(f"weights {name} ({weights.size(weights.weight(name))}): `stg-eval weights fetch {name}`")
     return lines

@@ -69,9 +69,20 @@ def _guidance(model: str) -> tuple[list[str], list[list[str]]]:
     return [f"{card.name} preset", "signature", "passes a step", "published"], rows
 
 
+def _weights(_: str) -> tuple[list[str], list[list[str]]]:
+    from stg_eval import weights
+
+    rows = [
+        [w.name, weights.size(w), w.licence, w.needed_by, str(weights.where(w.name) or "-")]
+        for w in weights.WEIGHTS.values()
+    ]
+    return ["weights", "size", "licence", "needed by", "here"], rows
+
+
 LISTS: dict[str, Callable[[str], tuple[list[str], list[list[str]]]]] = {
     "models": _models,
     "suites": _suites,
     "metrics": _metrics,
     "guidance": _guidance,
+    "weights": _weights,
 }

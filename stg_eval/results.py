@@ -60,7 +60,8 @@ class Results:
     path: Path
     run: dict[str, Any]
     """run.json: name, suite, model, seeds, variants [{name, signature, title}], baseline, store, provenance, settings,
-    expected (clips asked for), missing [{variant, case, seed, problem}]."""
+    expected (clips asked for), missing [{variant, case, seed, problem}], features {set metric: {extractor, reference:
+    {digest, count} or None}}."""
     columns: tuple[Column, ...]
     estimates: tuple[Estimate, ...]
     scores: pd.DataFrame

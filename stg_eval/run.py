@@ -18,7 +18,7 @@ from stg_eval.provenance import provenance
 from stg_eval.results import Results
 from stg_eval.score import Item, Loaded
 from stg_eval.store import Store
-from stg_eval.suites import open_dataset
+from stg_eval.suites import Reference, open_dataset
 from stg_eval.types import Clip, Request, StgEvalError, to_json
 from stg_eval.video import write_video
 
@@ -37,7 +37,9 @@ def run(plan: Plan, *, store_path: Path, output: Path, device: str, executor: st
     with Store(store_path) as store:
         problems = _generate(plan, store, EXECUTORS[executor], device)
         outcome = _score(plan, store, loaded)
-        real = _reference(plan, store, loaded)
+        reference = _reference(plan)
+        wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
+        real = score.reference_features(reference, wanted, store) if reference else {}
         table = _score_table(plan, store, loaded)
         estimates = summary.estimates(
             table,
@@ -52,6 +54,7 @@ def run(plan: Plan, *, store_path: Path, output: Path, device: str, executor: st
     record = describe(plan, store_path, device)
     record["missing"] = _missing(plan, problems | outcome.unreadable)
     record["problems"] = outcome.problems
+    record["features"] = summary.features_record(plan.metrics, loaded, reference)
     final = Results(output, record, summary.columns(plan.metrics, loaded), estimates, table)
     results.save(final)
     return final
@@ -172,15 +175,14 @@ def _score(plan: Plan, store: Store, loaded: Loaded) -> score.Outcome:
     return score.score_items(items, loaded, store, applies=lambda name, item: item.key in wanted[name])
 
 
-def _reference(plan: Plan, store: Store, loaded: Loaded) -> dict[str, np.ndarray]:
+def _reference(plan: Plan) -> Reference | None:
     if not any(card.needs_reference for card in plan.metrics):
-        return {}
+        return None
     reference = open_dataset(plan.suite).reference()
     if reference is None:
         names = ", ".join(card.name for card in plan.metrics if card.needs_reference)
         raise StgEvalError(f"{names} compare with real clips, and suite {plan.suite.name!r} has none; drop them")
-    wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
-    return score.reference_features(reference, wanted, store)
+    return reference
 
 
 def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:

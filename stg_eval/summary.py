@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval import statistics
+from stg_eval.datasets.dataset import Reference
 from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
 from stg_eval.results import Column, Estimate
 from stg_eval.store import Store
@@ -60,6 +61,22 @@ def estimates(
                 )
             )
     return tuple(out)
+
+
+def features_record(
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], reference: Reference | None
+) -> dict[str, Any]:
+    """Set metric -> where its features are in the store: the extractor's signature, and the real clips' digest and
+    count (`score.reference_features` has their keys). A comparison reads them without loading a network."""
+    real = {"digest": reference.digest, "count": reference.count} if reference else None
+    return {
+        card.name: {
+            "extractor": loaded[card.name].extractor.signature,  # type: ignore[union-attr]
+            "reference": real if card.needs_reference else None,
+        }
+        for card in cards
+        if card.kind == "set"
+    }
 
 
 def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:

@@ -93,10 +93,9 @@ def score(
     with Store(store_path) as store:
         items = [Item(scoring.file_key(path), path, None) for path in videos]
         outcome = scoring.score_items(items, loaded, store)
-        real = {}
-        if reference is not None:
-            wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
-            real = scoring.reference_features(folder_reference(reference), wanted, store)
+        real_clips = folder_reference(reference) if reference else None
+        wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
+        real = scoring.reference_features(real_clips, wanted, store) if real_clips else {}
         table = _folder_table(folder, items, cards, loaded, store)
         estimates = summary.estimates(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
     record = {
@@ -110,6 +109,7 @@ def score(
         "store": str(store_path.resolve()),
         "provenance": provenance(device),
         "problems": outcome.problems,
+        "features": summary.features_record(cards, loaded, real_clips),
         "missing": [
             {
                 "variant": folder.name,
@@ -133,6 +133,25 @@ def report(runs: Sequence[Path], output: Path | None) -> Path:
     """Write the report of finished runs; returns the page."""
     found = [results.load(path) for path in runs]
     return write_report(found, Path(found[0].run["store"]), output or runs[0] / "report")
+
+
+def fetch_weights(name: str, source: Path | None) -> str:
+    """Bring a checkpoint here, with a progress bar; returns a line for people."""
+    from stg_eval.progress import progress
+
+    size = max(weights.weight(name).size, 1)
+    with progress(f"Fetching {name}", 100) as advance:
+        shown = 0
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal shown
+            percent = min(100, 100 * done // (total or size))
+            if percent > shown:
+                advance(percent - shown)
+                shown = percent
+
+        checkpoint = weights.fetch(name, source=source, progress=report)
+    return f"{name}: {checkpoint.path}"
 
 
 def show(path: Path) -> str:
