@@ -1,0 +1,127 @@
+"""Where a model's layers are: the small map that makes a denoiser guidable. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from stg_eval.types import Guidance, StgEvalError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kind = Literal["spatial", "temporal", "joint"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: the module path of each of its blocks, by what the block attends over."""
+
+    blocks: Mapping[Kind, str]
+    """{"spatial": path, "temporal": path} for factorised attention, {"joint": path} for 3-D attention."""
+    path: str = ""
+    """Path of the module that holds all blocks, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMap:
+    """What the engine must know of a denoiser.
+
+    Batch is the outermost part of dim 0 in every tensor that enters or leaves a recorded module (SVD folds frames
+    into dim 0 behind the batch: that is fine).
+    """
+
+    model: str
+    """Name for messages."""
+    layers: Callable[[nn.Module], Sequence[Layer]]
+    """The layers of a given denoiser in execution order."""
+    first: int = 0
+    """Number of the first layer in the published numbering."""
+    attention: str = "attn1"
+    """Attribute of a block that holds its self-attention."""
+    streams: tuple[str, ...] = ("hidden_states",)
+    """Inputs of a block, in positional order, that it returns updated; a skipped block returns them as they came."""
+    prefix: tuple[str, ...] | None = None
+    """None: blocks form a chain, each fed by the one before, so one recorded output stands for all before it. Else
+    fnmatch patterns of the modules to record (U-Nets, whose skip connections need every output)."""
+    unbatched: tuple[str, ...] = ()
+    """Keyword inputs of the denoiser that have no batch dimension, such as rotary embeddings."""
+    channels: int | None = None
+    """Output channels (dim 1) that are the prediction, None for all (Open-Sora also emits a variance)."""
+    grid: Callable[[Sequence[Any], Mapping[str, Any]], tuple[int, int, int]] | None = None
+    """(frames, height, width) of the latents from the denoiser's inputs; only SEG, which blurs over them, needs it."""
+
+
+def stack(*, spatial: str = "", temporal: str = "", joint: str = "") -> Callable[[nn.Module], Sequence[Layer]]:
+    """Layers that are the elements of module lists: pass the paths of the spatial and temporal lists, or of the joint.
+
+    `stack(spatial="spatial_blocks", temporal="temporal_blocks")` pairs spatial_blocks.i with temporal_blocks.i.
+    """
+    lists: dict[Kind, str] = {"spatial": spatial, "temporal": temporal, "joint": joint}
+
+    def layers(denoiser: nn.Module) -> Sequence[Layer]:
+        found = {kind: path for kind, path in lists.items() if path}
+        count = min(len(denoiser.get_submodule(path)) for path in found.values())  # type: ignore[arg-type]
+        return [Layer({kind: f"{path}.{i}" for kind, path in found.items()}) for i in range(count)]
+
+    return layers
+
+
+@dataclass(frozen=True)
+class WeakPass:
+    """One weak prediction: its weight in the guidance and the blocks it perturbs."""
+
+    kind: Kind
+    scale: float
+    blocks: tuple[tuple[Kind, str], ...]
+
+
+def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) -> list[WeakPass]:
+    """The weak passes a guidance asks for; none where every scale is 0.
+
+    Raises StgEvalError for a layer or a kind of attention that the denoiser does not have.
+    """
+    if not guidance.method:
+        return []
+    layers = [_find(name, denoiser, layer_map) for name in guidance.layers]
+    passes = []
+    for kind, scale in (
+        ("spatial", guidance.spatial_scale),
+        ("temporal", guidance.temporal_scale),
+        ("joint", guidance.joint_scale),
+    ):
+        blocks = [b for layer in layers for b in layer.blocks.items() if kind in (b[0], "joint")]
+        if scale and not blocks:
+            have = sorted({k for layer in layers for k in layer.blocks})
+            raise StgEvalError(
+                f"{kind} scale {scale:g} has no {kind} attention to act on in {layer_map.model} layer "
+                f"{','.join(guidance.layers)}, which has {' and '.join(have)} attention; "
+                + (f"write {guidance.method}[{','.join(guidance.layers)}]w{scale:g}" if "joint" in have else "drop it")
+            )
+        if scale:
+            passes.append(WeakPass(kind, scale, tuple(blocks)))  # type: ignore[arg-type]
+    perturbed = {path for weak in passes for _, path in weak.blocks}
+    for name, layer in zip(guidance.layers, layers, strict=True):
+        if passes and not perturbed & set(layer.blocks.values()):
+            raise StgEvalError(f"no scale of {guidance} acts on layer {name}; leave the layer out or give it a scale")
+    return passes
+
+
+def _find(name: str, denoiser: nn.Module, layer_map: LayerMap) -> Layer:
+    layers = layer_map.layers(denoiser)
+    first, last = layer_map.first, layer_map.first + len(layers) - 1
+    if name.isdecimal():
+        if first <= int(name) <= last:
+            return layers[int(name) - first]
+    else:
+        for layer in layers:
+            if layer.path == name:
+                return layer
+            for kind, path in layer.blocks.items():
+                if path == name:
+                    return Layer({kind: path})
+    example = layers[0].path or next(iter(layers[0].blocks.values()))
+    raise StgEvalError(
+        f"{layer_map.model} has no layer {name!r}: give a number from {first} to {last} or a path such as {example}"
+    )

@@ -1,0 +1,246 @@
+"""What a weak pass does to a layer: identity attention, residual skip, attention input, blurred attention (SEG).
+
+Each skip is a replacement for a module's `forward`. An attention skip replaces the whole attention, processor and
+backend included, so no backend can ignore it; an attention whose processor is not known here is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stg_eval.types import StgEvalError
+
+Forward = Callable[..., Any]
+
+
+def residual(streams: Sequence[str]) -> Forward:
+    """Eq. 15: the block returns its inputs (every stream it would have updated)."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        inputs = [kwargs[name] if name in kwargs else args[i] for i, name in enumerate(streams)]
+        return inputs[0] if len(inputs) == 1 else tuple(inputs)
+
+    return forward
+
+
+def attention_input(attention: nn.Module) -> Forward:
+    """The attention returns its input, so the block adds norm(x) to x: the deleted public SVD variant of STG-R."""
+    streams = ("hidden_states", "encoder_hidden_states") if _is_joint(attention) else ("hidden_states",)
+    positional = residual(streams)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not args and "hidden_states" not in kwargs:  # an attention outside diffusers names its input otherwise
+            args = (next(iter(kwargs.values())),)
+        return positional(*args, **kwargs)
+
+    return forward
+
+
+def identity(attention: nn.Module) -> Forward:
+    """STG-A: the map of video tokens to video tokens becomes the identity, so each token attends to itself.
+
+    Self-attention: output = out(values). Joint text-video attention: see `_joint_identity`.
+    Raises StgEvalError for an attention whose processor is not known.
+    """
+    a: Any = attention
+    if hasattr(a, "qkv") and hasattr(a, "proj"):
+        return lambda hidden_states, *_, **__: a.proj(a.qkv(hidden_states).chunk(3, dim=-1)[2])
+    name = _processor(attention)
+    if name in _SELF_ATTENTION:
+        return _self_identity(attention)
+    if name in _JOINT:
+        return _JOINT[name](attention)
+    known = ", ".join((*_SELF_ATTENTION, *_JOINT))
+    raise StgEvalError(
+        f"cannot skip {type(attention).__name__}: its processor {name} is unknown, the skip might do nothing; "
+        f"set the model's default attention processor (known: {known})"
+    )
+
+
+def seg(kind: str, grid: tuple[int, int, int], sigma: float | None) -> Forward:
+    """Smoothed Energy Guidance (arXiv 2408.00760): queries blurred by a Gaussian over their frame (over time for
+    temporal attention), sigma in tokens; None is an infinite sigma, every query the mean one.
+
+    Returns a function of the query projection's output [batch, tokens, channels]; text tokens before the video's
+    stay as they are. grid: (frames, height, width) of the latents; the layer's may be a fraction of it.
+    """
+    frames, height, width = grid
+
+    def blur(query: Tensor) -> Tensor:
+        if kind == "temporal":
+            return _gaussian(query.transpose(1, 2), sigma, dims=1).transpose(1, 2)
+        if kind == "spatial":
+            h, w = _shape_of(query.shape[1], height, width)
+            return _gaussian(query.transpose(1, 2).unflatten(2, (h, w)), sigma, dims=2).flatten(2).transpose(1, 2)
+        text, video = query.split([query.shape[1] - frames * height * width, frames * height * width], dim=1)
+        planes = video.unflatten(1, (frames, height, width)).permute(0, 1, 4, 2, 3).flatten(0, 1)
+        planes = _gaussian(planes, sigma, dims=2).unflatten(0, (-1, frames)).permute(0, 1, 3, 4, 2)
+        return torch.cat([text, planes.flatten(1, 3)], dim=1)
+
+    return blur
+
+
+def query_projection(attention: Any) -> tuple[nn.Module, bool]:
+    """The module that makes the queries, and whether it makes keys and values too. Raises StgEvalError if unknown."""
+    if hasattr(attention, "qkv"):
+        return attention.qkv, True
+    if getattr(attention, "fused_projections", False):
+        raise StgEvalError("SEG cannot blur the queries of fused projections: call unfuse_qkv_projections() first")
+    if not hasattr(attention, "to_q"):
+        raise StgEvalError(f"SEG does not know where {type(attention).__name__} makes its queries (no to_q, no qkv)")
+    return attention.to_q, False
+
+
+def _processor(attention: nn.Module) -> str:
+    return type(getattr(attention, "processor", None)).__name__
+
+
+def _is_joint(attention: nn.Module) -> bool:
+    return _processor(attention) in _JOINT
+
+
+def _self_identity(attention: nn.Module) -> Forward:
+    if getattr(attention, "fused_projections", False):
+        raise StgEvalError("cannot skip an attention with fused projections: call unfuse_qkv_projections() first")
+    if getattr(attention, "spatial_norm", None) is not None or getattr(attention, "group_norm", None) is not None:
+        raise StgEvalError(f"cannot skip {type(attention).__name__} with a norm of its own (spatial_norm, group_norm)")
+
+    a: Any = attention
+
+    def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        out = a.to_out[1](a.to_out[0](a.to_v(hidden_states)))
+        if getattr(a, "residual_connection", False):
+            out = out + hidden_states
+        return out / getattr(a, "rescale_output_factor", 1.0)
+
+    return forward
+
+
+def _joint_identity(
+    q: Tensor, k: Tensor, v: Tensor, text_q: Tensor, text_k: Tensor, text_v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Joint attention whose video-to-video part is the identity, in O(N L) for N video and L text tokens.
+
+    All [batch, heads, tokens, head_dim]. A video token attends to itself and to all text; text attends to everything.
+    Returns video [batch, heads, N, head_dim] and text [batch, heads, L, head_dim].
+    """
+    scale = q.shape[-1] ** -0.5
+    logits = torch.cat([(q * k).sum(-1, keepdim=True), q @ text_k.transpose(-1, -2)], dim=-1) * scale
+    weights = logits.softmax(-1, dtype=torch.float32).to(v.dtype)
+    video = weights[..., :1] * v + weights[..., 1:] @ text_v
+    text = F.scaled_dot_product_attention(text_q, torch.cat([k, text_k], dim=2), torch.cat([v, text_v], dim=2))
+    return video, text
+
+
+def _mochi(attention: nn.Module) -> Forward:
+    """diffusers' MochiAttnProcessor2_0: text has projections of its own; invalid text tokens take no part."""
+
+    def forward(
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        a: Any = attention
+
+        def heads(x: Tensor, norm: nn.Module | None = None) -> Tensor:
+            x = x.unflatten(2, (a.heads, -1))
+            return x if norm is None else norm(x)
+
+        q, k = heads(a.to_q(hidden_states), a.norm_q), heads(a.to_k(hidden_states), a.norm_k)
+        v = heads(a.to_v(hidden_states))
+        text = (
+            heads(a.add_q_proj(encoder_hidden_states), a.norm_added_q),
+            heads(a.add_k_proj(encoder_hidden_states), a.norm_added_k),
+            heads(a.add_v_proj(encoder_hidden_states)),
+        )
+        if image_rotary_emb is not None:
+            q, k = _rotate(q, *image_rotary_emb), _rotate(k, *image_rotary_emb)
+        q, k, v, text_q, text_k, text_v = (x.transpose(1, 2) for x in (q, k, v, *text))
+        video_out, text_out = [], []
+        for i, mask in enumerate(attention_mask.bool()):
+            valid = mask.nonzero().flatten()
+            row = slice(i, i + 1)
+            video, words = _joint_identity(
+                q[row], k[row], v[row], *(x[row][:, :, valid] for x in (text_q, text_k, text_v))
+            )
+            video_out.append(video)
+            # the stock processor packs the valid tokens' outputs to the front and pads with zeros
+            text_out.append(F.pad(words, (0, 0, 0, text_q.shape[2] - words.shape[2])))
+        video = torch.cat(video_out).transpose(1, 2).flatten(2)
+        words = torch.cat(text_out).transpose(1, 2).flatten(2)
+        return a.to_out[1](a.to_out[0](video)), a.to_add_out(words) if hasattr(a, "to_add_out") else words
+
+    return forward
+
+
+def _cogvideox(attention: nn.Module) -> Forward:
+    """diffusers' CogVideoXAttnProcessor2_0: text and video share the projections; text comes first."""
+
+    def forward(
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        image_rotary_emb: Any = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        from diffusers.models.embeddings import apply_rotary_emb
+
+        a: Any = attention
+        length = encoder_hidden_states.shape[1]
+        both = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        q, k, v = (f(both).unflatten(2, (a.heads, -1)).transpose(1, 2) for f in (a.to_q, a.to_k, a.to_v))
+        q = q if a.norm_q is None else a.norm_q(q)
+        k = k if a.norm_k is None else a.norm_k(k)
+        (text_q, q), (text_k, k), (text_v, v) = ((x[:, :, :length], x[:, :, length:]) for x in (q, k, v))
+        if image_rotary_emb is not None:
+            q, k = apply_rotary_emb(q, image_rotary_emb), apply_rotary_emb(k, image_rotary_emb)
+        video, text = _joint_identity(q, k, v, text_q, text_k, text_v)
+        out = torch.cat([text, video], dim=2).transpose(1, 2).flatten(2)
+        out = a.to_out[1](a.to_out[0](out))
+        return out[:, length:], out[:, :length]
+
+    return forward
+
+
+_SELF_ATTENTION = ("AttnProcessor", "AttnProcessor2_0", "LTXVideoAttnProcessor", "WanAttnProcessor")
+_JOINT: Mapping[str, Callable[[nn.Module], Forward]] = {
+    "MochiAttnProcessor2_0": _mochi,
+    "CogVideoXAttnProcessor2_0": _cogvideox,
+}
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+    return torch.stack([(even * cos - odd * sin).to(x.dtype), (even * sin + odd * cos).to(x.dtype)], dim=-1).flatten(-2)
+
+
+def _shape_of(tokens: int, height: int, width: int) -> tuple[int, int]:
+    """The (h, w) with h w = tokens whose aspect is nearest to height : width."""
+    divisors = [h for h in range(1, tokens + 1) if tokens % h == 0]
+    best = min(divisors, key=lambda h: abs(math.log(h * h * width / (tokens * height))))
+    return best, tokens // best
+
+
+def _gaussian(x: Tensor, sigma: float | None, dims: int) -> Tensor:
+    """Blur the last `dims` dims of [batch, channels, ...]; edges repeat the outermost token."""
+    for dim in range(-dims, 0):
+        if sigma is None:
+            x = x.mean(dim, keepdim=True).expand_as(x)
+            continue
+        radius = math.ceil(3 * sigma)
+        kernel = torch.exp(
+            -0.5 * (torch.arange(-radius, radius + 1, device=x.device, dtype=torch.float32) / sigma) ** 2
+        )
+        index = torch.arange(x.shape[dim], device=x.device)
+        near = (index[:, None] + torch.arange(-radius, radius + 1, device=x.device)).clamp(0, x.shape[dim] - 1)
+        weights = torch.zeros(x.shape[dim], x.shape[dim], device=x.device)
+        weights.scatter_add_(1, near, (kernel / kernel.sum()).expand(len(index), -1))
+        x = torch.movedim(torch.movedim(x, dim, -1) @ weights.T.to(x.dtype), -1, dim)
+    return x
