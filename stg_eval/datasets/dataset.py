@@ -35,8 +35,9 @@ class Dataset(Protocol):
     """Why it cannot be read yet and what to do, in one line; None when the data is there. Opening never raises, so a
     plan can count clips before the data is fetched; `cases` and `reference` raise StgEvalError with this line."""
 
-    def cases(self) -> Iterator[Case]:
-        """The cases, lazily: the first N cost no more than N."""
+    def cases(self, dry: bool = False) -> Iterator[Case]:
+        """The cases, lazily: the first N cost no more than N. `dry` is for plans: it neither extracts nor decodes images,
+        and one that was not read before has a digest of its own, so that its clips count as clips to make."""
         ...
 
     def reference(self) -> Reference | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stg_eval.datasets import sprites
 from stg_eval.datasets.dataset import Reference
-from stg_eval.types import Case, JSONValue, StgEvalError
+from stg_eval.datasets.files import check_options
+from stg_eval.types import Case
 
 DEFAULTS = {"num_frames": 8, "height": 16, "width": 16}
 """Size of the real clips: that of the embedded model's own."""
@@ -24,7 +26,7 @@ class Sprites:
     def __init__(self, size: Mapping[str, int], reference_clips: int | None) -> None:
         self._size, self._count = size, reference_clips
 
-    def cases(self) -> Iterator[Case]:
+    def cases(self, dry: bool = False) -> Iterator[Case]:
         return sprites.cases()
 
     def reference(self) -> Reference | None:
@@ -40,9 +42,7 @@ class Sprites:
         return sprites.reference(stop - start, first_index=sprites.REFERENCE_FIRST + start, **self._size)
 
 
-def open_dataset(name: str, options: Mapping[str, JSONValue], reference_clips: int | None) -> Sprites:
+def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | None) -> Sprites:
     """Options: num_frames, height, width of the real clips."""
-    unknown = set(options) - set(DEFAULTS)
-    if unknown:
-        raise StgEvalError(f"dataset {name} takes {', '.join(DEFAULTS)}, not {', '.join(sorted(unknown))}")
-    return Sprites(DEFAULTS | {key: int(str(value)) for key, value in options.items()}, reference_clips)
+    check_options(name, options, tuple(DEFAULTS))
+    return Sprites(DEFAULTS | {key: int(value) for key, value in options.items()}, reference_clips)

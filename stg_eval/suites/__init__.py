@@ -43,7 +43,7 @@ class Suite:
     title: str
     dataset: str
     """One of DATASETS."""
-    dataset_options: Mapping[str, JSONValue] = field(default_factory=dict)
+    dataset_options: Mapping[str, Any] = field(default_factory=dict)
     """What the dataset takes, e.g. `root`: the folder with the data."""
     samples: Mapping[str, int] = field(default_factory=lambda: {"default": 1})
     """Samples a case: "default", and per tag for cases that have it (the largest applies)."""
@@ -108,6 +108,7 @@ def samples(
     limit: int | None = None,
     fraction: float | None = None,
     seeds: int | None = None,
+    dry: bool = False,
 ) -> Iterator[tuple[Case, int]]:
     """Every (case, seed) of the run, ordered so that any prefix is a stratified, deterministic part of the full run and
     a limited run grows later without waste.
@@ -115,7 +116,7 @@ def samples(
     A case with n samples has its k-th at position (k + u) / n of the run, where u in (0, 1) grows along the dataset's
     own (stratified) order. `limit` is a number of clips, `fraction` a share of the full run (at least one clip),
     `seeds` a number of samples a case that replaces the suite's. Lazy: with one count for all cases, N clips read N
-    cases at most.
+    cases at most. `dry` is for plans: data that is not there yet is counted by stand-ins, nothing is prepared.
 
     Raises StgEvalError for a dataset that ends before `suite.clips`.
     """
@@ -125,15 +126,18 @@ def samples(
         raise StgEvalError(f"--fraction must be above 0 and at most 1, not {fraction:g}")
     if seeds is not None and seeds < 1:
         raise StgEvalError(f"--seeds must be at least 1, not {seeds}")
+    if dry and dataset.missing and suite.clips is not None:
+        dataset = _StandIn(suite, dataset.missing)
+        suite = replace(suite, samples={"default": suite.samples["default"]})
     total = suite.clips if seeds is None else None
     wanted = total
     if fraction is not None:
-        total = sum(1 for _ in _ordered(suite, dataset, seeds)) if total is None else total
+        total = sum(1 for _ in _ordered(suite, dataset, seeds, dry)) if total is None else total
         wanted = max(1, round(fraction * total))
     if limit is not None:
         wanted = limit if wanted is None else min(limit, wanted)
     made = 0
-    for pair in _ordered(suite, dataset, seeds):
+    for pair in _ordered(suite, dataset, seeds, dry):
         yield pair
         made += 1
         if made == wanted:
@@ -145,13 +149,13 @@ def samples(
         )
 
 
-def _ordered(suite: Suite, dataset: Dataset, seeds: int | None) -> Iterator[tuple[Case, int]]:
+def _ordered(suite: Suite, dataset: Dataset, seeds: int | None, dry: bool) -> Iterator[tuple[Case, int]]:
     counts = {"default": seeds} if seeds is not None else suite.samples
     if len(counts) == 1:
-        yield from _rounds(dataset.cases(), counts["default"], suite.seed)
+        yield from _rounds(dataset.cases(dry), counts["default"], suite.seed)
         return
     groups: dict[int, list[Case]] = {}
-    for case in dataset.cases():
+    for case in dataset.cases(dry):
         tagged = [counts[tag] for tag in case.tags if tag in counts]
         groups.setdefault(max(tagged, default=counts["default"]), []).append(case)
     placed = [
@@ -172,6 +176,21 @@ def _rounds(cases: Iterator[Case], n: int, seed: int) -> Iterator[tuple[Case, in
             seen.append(case)
     for k in range(1, n):
         yield from ((case, seed + k) for case in seen)
+
+
+class _StandIn:
+    """As many cases as the suite's clips need, in place of data that is not there."""
+
+    def __init__(self, suite: Suite, missing: str) -> None:
+        self._suite, self.missing = suite, missing
+
+    def cases(self, dry: bool = False) -> Iterator[Case]:
+        for i in range((self._suite.clips or 0) // self._suite.samples["default"]):
+            what = f"not there yet: {self._suite.dataset}, case {i + 1}"
+            yield Case(id=what, prompt=what, image=what, image_sha256=what, label=0, tags=self._suite.metrics)
+
+    def reference(self) -> None:
+        return None
 
 
 def _custom(path: Path, dataset: str) -> Suite:
@@ -268,7 +287,9 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
         if name == "samples" and "default" not in value:
             raise fail("needs 'default': samples of a case without a listed tag")
     elif name in ("dataset_options", "generation"):
-        if not isinstance(value, dict) or not all(isinstance(v, str | int | float | None) for v in value.values()):
+        if not isinstance(value, dict) or any(isinstance(v, dict) for v in value.values()):
+            raise fail("must map names to values")
+        if name == "generation" and any(isinstance(v, list) for v in value.values()):
             raise fail("must map names to single values")
     elif name == "score_by_tag":
         if not isinstance(value, bool):

@@ -1,0 +1,134 @@
+"""VBench's prompts (T2V, from the installed vbench package) and images (I2V, fetched), their dimensions as tags.
+
+Source: Huang et al., CVPR 2024; VBench_full_info.json of vbench 0.1.5; vbench2_i2v_full_info.json of its repository.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from stg_eval.datasets.dataset import stratified
+from stg_eval.datasets.files import SOURCES, check_options, folder, how_to_get, image_digest
+from stg_eval.types import Case, StgEvalError
+
+RATIOS = ("1-1", "8-5", "7-4", "16-9")
+"""Aspect ratios (width-height) in which VBench-I2V ships its images."""
+
+
+class VBenchT2V:
+    """One case a unique prompt (944 for 946 entries: two prompts stand there twice, with other dimensions each)."""
+
+    def __init__(self, dimensions: tuple[str, ...], random_prompts: int | None) -> None:
+        self._dimensions, self._count = dimensions, random_prompts
+        spec = find_spec("vbench")  # does not import it
+        places = [Path(place) / "VBench_full_info.json" for place in (spec and spec.submodule_search_locations) or ()]
+        self._path = next((place for place in places if place.is_file()), None)
+        self.missing = None
+        if self._path is None:
+            self.missing = "VBench's prompts are part of its package: pip install --no-deps vbench==0.1.5"
+
+    def cases(self, dry: bool = False) -> Iterator[Case]:
+        if self._path is None:
+            raise StgEvalError(str(self.missing))
+        merged: dict[str, Case] = {}
+        for number, entry in enumerate(_entries(self._path)):
+            prompt = entry["prompt_en"]
+            case = merged.get(prompt, Case(id=f"{number:03d}", prompt=prompt))
+            tags = tuple(dict.fromkeys((*case.tags, *entry["dimension"])))
+            merged[prompt] = Case(id=case.id, prompt=prompt, tags=tags)
+        cases = _with(merged.values(), self._dimensions)
+        if self._count is not None:
+            yield from stratified(cases, lambda case: None, lambda case: case.prompt)[: self._count]
+        else:
+            yield from stratified(cases, lambda case: case.tags, lambda case: case.prompt)
+
+    def reference(self) -> None:
+        return None
+
+
+class VBenchI2V:
+    """One case an image, as cropped to `ratio`; with the dimension camera_motion also the prompts that move the camera.
+
+    Layout: root/vbench2_i2v_full_info.json and root/crop/<ratio>/*.jpg.
+    """
+
+    def __init__(self, root: Path, ratio: str, dimensions: tuple[str, ...]) -> None:
+        self._info = root / SOURCES["vbench-i2v"].file
+        self._crops, self._dimensions = root / "crop" / ratio, dimensions
+        self.missing = self._problem(root)
+
+    def _problem(self, root: Path) -> str | None:
+        if not self._info.is_file():
+            return f"VBench-I2V's list is not at {self._info}; {how_to_get('vbench-i2v')}"
+        if not self._crops.is_dir():
+            return f"VBench-I2V's images are not at {self._crops}; {how_to_get('vbench-i2v')}"
+        there = {path.name for path in self._crops.iterdir() if path.stat().st_size > 0}
+        try:
+            needed = {str(entry["image_name"]) for entry in _entries(self._info)}
+        except (StgEvalError, KeyError) as error:
+            return str(error)
+        if absent := sorted(needed - there):
+            return (
+                f"{self._crops} lacks {len(absent)} of {len(needed)} images, such as {absent[0]!r}; "
+                "extract crop.zip again"
+            )
+        return None
+
+    def cases(self, dry: bool = False) -> Iterator[Case]:
+        if self.missing:
+            raise StgEvalError(self.missing)
+        cases = [
+            Case(
+                id=f"{number:04d}",
+                prompt=entry["prompt_en"],
+                image=str(self._crops / entry["image_name"]),
+                tags=(*entry["dimension"], entry["image_type"]),
+            )
+            for number, entry in enumerate(_entries(self._info))
+        ]
+        for case in stratified(_with(cases, self._dimensions), lambda case: case.tags, lambda case: case.prompt):
+            digest = image_digest(Path(str(case.image)), dry)
+            yield Case(id=case.id, prompt=case.prompt, image=case.image, image_sha256=digest, tags=case.tags)
+
+    def reference(self) -> None:
+        return None
+
+
+def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | None) -> VBenchT2V | VBenchI2V:
+    """Options of both: `dimensions`, a list (default: all). vbench-t2v: `random_prompts`, a number of prompts drawn
+    regardless of dimension. vbench-i2v: `root`, and `ratio` (one of RATIOS, default 16-9)."""
+    dimensions = options.get("dimensions") or ()
+    if not isinstance(dimensions, list | tuple):
+        raise StgEvalError(f"dimensions of {name} must be a list, not {dimensions!r}")
+    if name == "vbench-t2v":
+        check_options(name, options, ("dimensions", "random_prompts"))
+        count = options.get("random_prompts")
+        return VBenchT2V(tuple(dimensions), None if count is None else int(str(count)))
+    check_options(name, options, ("root", "ratio", "dimensions"))
+    ratio = str(options.get("ratio", "16-9"))
+    if ratio not in RATIOS:
+        raise StgEvalError(f"vbench-i2v has images of {', '.join(RATIOS)}, not {ratio}")
+    return VBenchI2V(folder(name, options.get("root")), ratio, tuple(dimensions))
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        for entry in entries:
+            if not isinstance(entry["prompt_en"], str) or not isinstance(entry["dimension"], list):
+                raise TypeError("an entry without prompt_en or dimension")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise StgEvalError(f"{path} is damaged ({error}); install or fetch it again") from error
+    return entries  # type: ignore[no-any-return]
+
+
+def _with(cases: Any, dimensions: tuple[str, ...]) -> list[Case]:
+    cases = list(cases)
+    known = {tag for case in cases for tag in case.tags}
+    if unknown := [d for d in dimensions if d not in known]:
+        raise StgEvalError(f"VBench has no dimension {unknown[0]!r} (known: {', '.join(sorted(known))})")
+    return [case for case in cases if not dimensions or set(dimensions) & set(case.tags)]
