@@ -253,7 +253,7 @@ def _in_hub_cache(row: Weight) -> Path | None:
                 row.repo, revision=row.revision, allow_patterns=list(row.files), local_files_only=True
             )
         )
-    except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError):
+    except errors.LocalEntryNotFoundError:
         return None
 
 
