@@ -9,6 +9,7 @@ reference clips come from disjoint index ranges.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ VALIDATION_FIRST = 1 << 40
 REFERENCE_FIRST = 1 << 41
 """Held-out clips that reports use as the real set; nothing was trained or chosen on them."""
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
+"""float32 throughout; the shapes say the rest."""
 
 
 def label(index: int) -> int:
@@ -75,8 +77,9 @@ def clips(
     ramp = _gradient(draw[:, 16], height, width)[..., None]
     background = near[:, None, None] * (1 - ramp) + far[:, None, None] * ramp
     sprite = other[:, None, None, None] + first * (tone - other)[:, None, None, None]
-    frames = background[:, None] * (1 - inside) + sprite * inside
-    return np.rint(frames * 255).astype(np.uint8)
+    frames: Floats = background[:, None] * (1 - inside) + sprite * inside
+    drawn: NDArray[np.uint8] = np.rint(frames * 255).astype(np.uint8)
+    return drawn
 
 
 def _motion(motion: NDArray[np.int64], draw: Floats, num_frames: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -84,7 +87,7 @@ def _motion(motion: NDArray[np.int64], draw: Floats, num_frames: int) -> tuple[F
     time = np.arange(num_frames, dtype=np.float32)[None] / num_frames
     p = draw[:, :8, None]
     turn = np.float32(2 * np.pi)
-    way = np.where(p[:, 7] < 0.5, -1, 1).astype(np.float32)  # clockwise or not
+    way = np.sign(p[:, 7] - np.float32(0.5))  # clockwise or not
     slide, orbit, pulse, spin = (np.equal(motion, i)[:, None] for i in range(4))
 
     size = 0.17 + 0.09 * p[:, 0]
@@ -104,14 +107,15 @@ def _motion(motion: NDArray[np.int64], draw: Floats, num_frames: int) -> tuple[F
     return (
         np.where(slide, sliding_x, np.where(orbit, middle_x + arc * np.cos(around), x)),
         np.where(slide, sliding_y, np.where(orbit, middle_y + arc * np.sin(around), y)),
-        np.where(pulse, size * (0.78 + 0.42 * beat), size * np.where(spin, 1.1, 1.0)) + 0 * time,
+        np.where(pulse, size * (0.78 + 0.42 * beat), size * (1 + np.float32(0.1) * spin)) + 0 * time,
         np.where(spin, turn * p[:, 6] + way * turn * (0.55 + 0.4 * p[:, 4]) * time, tilt + 0 * time),
     )
 
 
 def _bounce(position: Floats, room: Floats) -> Floats:
     """Reflect a straight path at the walls -room and room."""
-    return np.abs((position - room) % (4 * room) - 2 * room) - room
+    reflected: Floats = np.abs((position - room) % (4 * room) - 2 * room) - room
+    return reflected
 
 
 def _distance(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> Floats:
@@ -149,7 +153,8 @@ def _colours(draw: Floats) -> tuple[Floats, Floats, Floats, Floats]:
 def _hsv(hue: Floats, saturation: Floats, value: Floats) -> Floats:
     """HSV (hue in turns) to RGB, float32 [N, 3]."""
     k = (hue[:, None] * 6 + np.array([5, 3, 1], dtype=np.float32)) % 6
-    return value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(k, 4 - k), 0, 1))
+    rgb: Floats = value[:, None] * (1 - saturation[:, None] * np.clip(np.minimum(k, 4 - k), 0, 1))
+    return rgb
 
 
 def _uniforms(index: NDArray[np.uint64], count: int) -> Floats:

@@ -1,7 +1,7 @@
 """The embedded extractor: a small C3D-style classifier of sprites, 64 features and 12 logits.
 
 It stands in for the published C3D and I3D networks where nothing can be downloaded. FVD and Inception Score on it
-compare only with themselves. Trained by ``python -m stg_eval.generators.tiny.train_classifier`` on clips of 8 x 16 x 16.
+compare only with themselves. Trained by ``python -m stg_eval.generators.tiny.train_classifier``.
 """
 
 from __future__ import annotations
