@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from stg_eval import generators
@@ -95,8 +97,10 @@ def make_plan(
     cards = tuple(metrics.card(name) for name in (metric_names or suite.metrics))
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
+    weights = weights_identity(card.weights)
     requests = {
-        v.name: tuple(_request(card, v.guidance, case, seed, model_settings) for case, seed in pairs) for v in variants
+        v.name: tuple(_request(card, weights, v.guidance, case, seed, model_settings) for case, seed in pairs)
+        for v in variants
     }
     return Plan(
         suite=suite,
@@ -204,7 +208,7 @@ def _request(card: ModelCard, guidance: Guidance, case: Case, seed: int, setting
         )
     return Request(
         model=card.name,
-        weights=card.weights,
+        weights=weights,
         guidance=guidance,
         case=case,
         seed=seed,

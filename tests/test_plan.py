@@ -1,0 +1,76 @@
+"""Plans: paired, prefix-stable, and nothing in a key but what changes a pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stg_eval import suites
+from stg_eval.plan import make_plan, weights_identity
+from stg_eval.types import StgEvalError, request_from_json, to_json
+
+DEMO = suites.load("demo")
+
+
+def test_every_variant_has_the_same_cases_and_seeds_in_the_same_order() -> None:
+    plan = make_plan(DEMO, "tiny")
+    pairs = {name: [(r.case.id, r.seed) for r in requests] for name, requests in plan.requests.items()}
+    assert len(set(map(tuple, pairs.values()))) == 1
+    noises = {name: [r.noise_seed for r in requests] for name, requests in plan.requests.items()}
+    assert len(set(map(tuple, noises.values()))) == 1
+    assert len(set(noises["cfg"])) == len(noises["cfg"]), "no two samples share their noise"
+
+
+@pytest.mark.parametrize("limit", [1, 13, 64, 191])
+def test_a_limited_run_is_a_prefix_of_the_full_run(limit: int) -> None:
+    full = make_plan(DEMO, "tiny", allow_few=True).requests["cfg"]
+    assert make_plan(DEMO, "tiny", limit=limit, allow_few=True).requests["cfg"] == full[:limit]
+
+
+def test_the_demo_makes_at_least_192_clips_a_variant_of_all_classes_alike() -> None:
+    labels = [r.case.label for r in make_plan(DEMO, "tiny").requests["stg"]]
+    assert len(labels) >= 192
+    assert {labels.count(label) for label in range(12)} == {len(labels) // 12}
+
+
+def test_settings_change_requests_and_are_recorded() -> None:
+    plan = make_plan(DEMO, "tiny", settings={"num_inference_steps": "5", "batch_size": "7"})
+    assert {r.num_inference_steps for r in plan.requests["cfg"]} == {5}
+    assert plan.settings == {"num_inference_steps": 5, "batch_size": 7}
+    assert {len(batch) for batch in plan.batches("cfg")[:-1]} == {7}
+    plain = make_plan(DEMO, "tiny")
+    assert plain.requests["cfg"][0].key != plan.requests["cfg"][0].key
+
+
+def test_batch_size_is_no_part_of_a_key() -> None:
+    plain, small = make_plan(DEMO, "tiny"), make_plan(DEMO, "tiny", settings={"batch_size": 3})
+    assert [r.key for r in plain.requests["cfg"]] == [r.key for r in small.requests["cfg"]]
+
+
+def test_a_signature_equal_to_a_preset_gets_the_preset_s_key() -> None:
+    preset = make_plan(DEMO, "tiny", guidance=["stg"])
+    spelled = make_plan(DEMO, "tiny", guidance=[str(preset.variants[0].guidance)])
+    assert preset.requests["stg"][0].key == next(iter(spelled.requests.values()))[0].key
+
+
+def test_the_same_guidance_twice_is_refused() -> None:
+    preset = make_plan(DEMO, "tiny", guidance=["stg"]).variants[0]
+    with pytest.raises(StgEvalError, match="the same"):
+        make_plan(DEMO, "tiny", guidance=["stg", str(preset.guidance)])
+
+
+def test_a_changed_local_checkpoint_is_another_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = weights_identity(str(tmp_path))
+    assert before == weights_identity(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    assert weights_identity(str(tmp_path)) != before
+    assert weights_identity("org/model@main") == "org/model@main"
+
+
+def test_requests_survive_json() -> None:
+    for request in make_plan(DEMO, "tiny", limit=3, allow_few=True).requests["stg"]:
+        again = request_from_json(to_json(request))
+        assert again == request
+        assert again.key == request.key
