@@ -193,7 +193,24 @@ def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
     return value  # type: ignore[no-any-return]
 
 
-def _request(card: ModelCard, guidance: Guidance, case: Case, seed: int, settings: Mapping[str, JSONValue]) -> Request:
+def weights_identity(weights: str) -> str:
+    """What names a checkpoint in a request: a hub id or "random-weights(...)" as it is; for a local folder its name and a
+    digest of its files' names, sizes and times, since hashing tens of gigabytes would not pay for each plan (a copied
+    folder counts as new weights, and clips are made again rather than mixed up)."""
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        return weights
+    lines = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        stat = path.stat()
+        lines.append(f"{path.relative_to(folder).as_posix()} {stat.st_size} {stat.st_mtime_ns}")
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return f"folder:{folder.resolve().name}@{digest[:16]}"
+
+
+def _request(
+    card: ModelCard, weights: str, guidance: Guidance, case: Case, seed: int, settings: Mapping[str, JSONValue]
+) -> Request:
     needs = {
         "class-to-video": case.label is not None,
         "text-to-video": bool(case.prompt),
