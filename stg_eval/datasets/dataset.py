@@ -36,8 +36,8 @@ class Dataset(Protocol):
     plan can count clips before the data is fetched; `cases` and `reference` raise StgEvalError with this line."""
 
     def cases(self, dry: bool = False) -> Iterator[Case]:
-        """The cases, lazily: the first N cost no more than N. `dry` is for plans: it neither extracts nor decodes images,
-        and one that was not read before has a digest of its own, so that its clips count as clips to make."""
+        """The cases, lazily: the first N cost no more than N. `dry` is for plans: no image is extracted or decoded, and
+        one that never was has a made-up digest, so that its clips count as clips to make."""
         ...
 
     def reference(self) -> Reference | None:

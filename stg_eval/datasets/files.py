@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stg_eval import weights
 from stg_eval.types import StgEvalError
 
 
@@ -65,9 +65,8 @@ SOURCES: dict[str, Source] = {
 
 
 def data_home() -> Path:
-    """``$STG_EVAL_DATA``, or ``stg-eval/data`` in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("STG_EVAL_DATA") or cache / "stg-eval" / "data")
+    """``data`` in the package's cache folder, see `stg_eval.weights.cache_dir`."""
+    return weights.cache_dir() / "data"
 
 
 def folder(name: str, root: object = None) -> Path:
@@ -90,7 +89,11 @@ def fetch(name: str) -> list[str]:
     if source.file:
         path = where / source.file
         if not path.is_file() or _sha256(path.read_bytes()) != source.sha256:
-            _download(source, path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                weights.download(source.url, path, source.sha256)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
         lines.append(f"{path}: {source.size:,} bytes, digest verified")
     if source.steps:
         lines += ["by hand:", *("  " + step.format(folder=where) for step in source.steps)]
@@ -136,7 +139,11 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        raise StgEvalError(f"cannot write {path} ({error.strerror}); set STG_EVAL_DATA to another folder") from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> StgEvalError:
+    return StgEvalError(f"cannot write {path} ({error.strerror}); set STG_EVAL_CACHE to another folder")
 
 
 def _decode(path: Path) -> None:
@@ -147,17 +154,6 @@ def _decode(path: Path) -> None:
             image.load()
     except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
         raise StgEvalError(f"{path} does not decode as an image ({error}); replace or remove it") from error
-
-
-def _download(source: Source, path: Path) -> None:
-    try:
-        with urllib.request.urlopen(source.url, timeout=60) as response:
-            data: bytes = response.read(source.size + 1)
-    except OSError as error:
-        raise StgEvalError(f"{source.url} cannot be downloaded ({error}); place the file at {path} by hand") from error
-    if _sha256(data) != source.sha256:
-        raise StgEvalError(f"{source.url} is not the file it was (its SHA-256 differs); nothing was written")
-    write_whole(path, data)
 
 
 def _sha256(data: bytes) -> str:

@@ -182,7 +182,8 @@ class _StandIn:
     """As many cases as the suite's clips need, in place of data that is not there."""
 
     def __init__(self, suite: Suite, missing: str) -> None:
-        self._suite, self.missing = suite, missing
+        self._suite = suite
+        self.missing: str | None = missing
 
     def cases(self, dry: bool = False) -> Iterator[Case]:
         for i in range((self._suite.clips or 0) // self._suite.samples["default"]):
