@@ -194,10 +194,12 @@ def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
 
 
 def weights_identity(weights: str) -> str:
-    """What names a checkpoint in a request: a hub id or "random-weights(...)" as it is; for a local folder its name and a
-    digest of its files' names, sizes and times, since hashing tens of gigabytes would not pay for each plan (a copied
-    folder counts as new weights, and clips are made again rather than mixed up)."""
+    """What names a checkpoint in a request: a hub id or "random-weights(...)" as it is; a local file by its digest; a
+    local folder by a digest of its files' names, sizes and times, since hashing tens of gigabytes would not pay for
+    each plan (a copied folder counts as new weights: clips are made again rather than mixed up)."""
     folder = Path(weights).expanduser()
+    if folder.is_file():
+        return f"file:{folder.name}@{hashlib.sha256(folder.read_bytes()).hexdigest()[:16]}"
     if not folder.is_dir():
         return weights
     lines = []
