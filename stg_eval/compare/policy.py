@@ -1,0 +1,106 @@
+"""What counts as a regression: how large a difference matters, and how sure one must be."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stg_eval.metrics import registry
+from stg_eval.types import StgEvalError
+
+LEVEL = 0.05
+
+MARGINS: dict[str, str | float] = {
+    # VBench dimensions, 0 to 1. Good models lie within .01 of each other in the two that saturate near 1 (flickering,
+    # smoothness), so half of that matters; quality and aesthetics are told apart by eye from about a point.
+    "temporal_flickering": 0.005,
+    "motion_smoothness": 0.005,
+    "imaging_quality": 0.01,
+    "aesthetic_quality": 0.01,
+    # Shares of clips: one clip in twenty.
+    "dynamic_degree": 0.05,
+    "accuracy_sprites": 0.05,
+    "recall_sprites": 0.05,
+    # Distances have no scale of their own. Published gains are 5 to 30 % of FVD, about 3 % of IS.
+    "fvd": "5%",
+    "fvd_sprites": "5%",
+    "is": "3%",
+    "is_sprites": "3%",
+    "pixel_distance_sprites": "10%",
+    "frame_difference_sprites": 0.05,
+}
+"""Smallest difference that matters: in the metric's own unit, or in per cent of the baseline's value."""
+OTHER_MARGIN = "2%"
+"""For metrics of other packages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What counts as a regression."""
+
+    level: float = LEVEL
+    """Chance of any false alarm over all metrics of a comparison of equals."""
+    margins: Mapping[str, str | float] = field(default_factory=lambda: dict(MARGINS))
+    ungated: frozenset[str] = frozenset()
+    """Metrics that are shown but cannot fail the gate."""
+    golden: Mapping[str, float] = field(default_factory=dict)
+    """Overrides of `stg_eval.compare.golden.GATES`."""
+
+    def margin(self, metric: str, baseline_value: float) -> float:
+        """Smallest difference that matters, in the metric's unit."""
+        margin = self.margins.get(metric, OTHER_MARGIN)
+        return float(margin.rstrip("%")) / 100 * abs(baseline_value) if isinstance(margin, str) else margin
+
+
+def read_policy(path: Path | None) -> Policy:
+    """Read a TOML file::
+
+        level = 0.05
+        [margins]              # smallest difference that matters: own unit, or "5%" of the baseline
+        fvd = "10%"
+        imaging_quality = 0.02
+        [gate]                 # false: shown, but cannot fail the gate
+        dynamic_degree = false
+        [golden]
+        psnr = 45
+
+    Raises StgEvalError with the file and the entry.
+    """
+    if path is None:
+        return Policy()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StgEvalError(f"cannot read {path}: {error}") from error
+    unknown = data.keys() - {"level", "margins", "gate", "golden"}
+    if unknown:
+        raise StgEvalError(f"{path}: unknown entry {sorted(unknown)[0]!r} (known: level, margins, gate, golden)")
+    level, margins, gate = data.get("level", LEVEL), data.get("margins", {}), data.get("gate", {})
+    if not (isinstance(level, float) and 0 < level < 1):
+        raise StgEvalError(f"{path}: level must lie between 0 and 1, not {level!r}")
+    for name in (*margins, *gate):
+        registry.card(name)
+    for name, margin in margins.items():
+        if not _is_margin(margin):
+            raise StgEvalError(f'{path}: margins.{name} must be a number or per cent such as "5%", not {margin!r}')
+    for name, value in gate.items():
+        if not isinstance(value, bool):
+            raise StgEvalError(f"{path}: gate.{name} must be true or false, not {value!r}")
+    return Policy(
+        level=level,
+        margins=MARGINS | margins,
+        ungated=frozenset(name for name, on in gate.items() if not on),
+        golden=data.get("golden", {}),
+    )
+
+
+def _is_margin(value: Any) -> bool:
+    if isinstance(value, str) and value.endswith("%"):
+        try:
+            return float(value.rstrip("%")) >= 0
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

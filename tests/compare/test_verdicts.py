@@ -1,0 +1,147 @@
+"""Verdicts: what is found, what is let pass, and how often a comparison of equals is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stg_eval.compare import Comparison, Policy, compare
+from stg_eval.compare.policy import MARGINS, read_policy
+from stg_eval.metrics import registry
+from stg_eval.results import Results
+from stg_eval.types import StgEvalError
+
+MakeRun = Callable[..., Path]
+TIGHT = Policy(margins={"sharpness": 0.1, "toy_fvd": 0.1})
+
+
+def words(comparison: Comparison) -> dict[str, str]:
+    return {v.metric: v.word for v in comparison.verdicts}
+
+
+def test_a_blurred_run_is_worse_in_what_it_lost_and_same_in_the_rest(make_run: MakeRun) -> None:
+    found = compare(make_run("before"), make_run("after", sharper=-0.3), policy=TIGHT)
+    assert words(found) == {"sharpness": "worse", "toy_fvd": "same"}
+    verdict = found.verdicts[0]
+    assert verdict.low < -0.3 < verdict.high
+    assert verdict.value - verdict.baseline == pytest.approx(verdict.difference)
+    assert verdict.n == 80
+
+
+def test_better_and_worse_swap_when_the_sides_swap(make_run: MakeRun) -> None:
+    a, b = make_run("before"), make_run("after", sharper=0.3, moved=0.5)
+    assert words(compare(a, b, policy=TIGHT)) == {"sharpness": "better", "toy_fvd": "worse"}
+    assert words(compare(b, a, policy=TIGHT)) == {"sharpness": "worse", "toy_fvd": "better"}
+
+
+def test_a_difference_too_small_to_matter_is_same_even_when_it_is_certain(make_run: MakeRun) -> None:
+    found = compare(make_run("before", noise=0.01), make_run("after", noise=0.01, sharper=-0.05), policy=TIGHT)
+    verdict = found.verdicts[0]
+    assert verdict.p_holm <= 0.05
+    assert verdict.high < 0
+    assert verdict.word == "same"
+
+
+def test_few_clips_cannot_tell_and_the_n_that_would_is_enough(make_run: MakeRun) -> None:
+    few = compare(make_run("before", cases=20, noise=1), make_run("after", cases=20, noise=1), policy=TIGHT)
+    unsure = few.verdicts[0]
+    assert unsure.word == "cannot tell"
+    assert unsure.n < unsure.n_to_tell < math.inf
+    cases = int(unsure.n_to_tell / 2 * 1.5)  # two seeds a case; half as many again, as the estimate has an error itself
+    many = compare(make_run("b2", cases=cases, noise=1), make_run("a2", cases=cases, noise=1), policy=TIGHT)
+    assert many.verdicts[0].word == "same"
+
+
+def test_one_case_with_many_seeds_cannot_tell(make_run: MakeRun) -> None:
+    found = compare(make_run("before", cases=1, seeds=range(30)), make_run("after", cases=1, seeds=range(30)))
+    assert set(words(found).values()) == {"cannot tell"}
+    assert math.isnan(found.verdicts[0].low)
+
+
+def test_a_set_metric_with_too_few_clips_says_how_many_it_needs(make_run: MakeRun) -> None:
+    found = compare(make_run("before", cases=3), make_run("after", cases=3), policy=TIGHT)
+    assert words(found)["toy_fvd"] == "cannot tell"
+    assert found.verdicts[1].note == "needs at least 8 clips"
+
+
+def test_samples_as_clusters_where_the_suite_says_so(make_run: MakeRun) -> None:
+    def by_sample(run: Results) -> None:
+        run.run["cluster"] = "sample"
+
+    sides = [make_run(name, cases=2, seeds=range(30), edit=by_sample) for name in ("before", "after")]
+    assert words(compare(*sides, policy=TIGHT)) == {"sharpness": "same", "toy_fvd": "same"}
+
+
+def test_comparisons_of_equals_are_rarely_wrong(make_run: MakeRun) -> None:
+    """40 pairs that differ by noise alone, with a margin that excuses nothing: at most 5 % plus chance are alarms."""
+    harsh = Policy(margins={"sharpness": 0.0, "toy_fvd": 0.0})
+    alarms = 0
+    for trial in range(40):
+        sides = [make_run(side, cases=15, noise=1, rng_seed=trial) for side in ("before", "after")]
+        alarms += any(v.word in ("better", "worse") for v in compare(*sides, policy=harsh).verdicts)
+    assert alarms <= 6  # P(more) < 0.4 % if the rate is 5 %
+
+
+def test_the_worst_pairs_are_those_that_fell_most(make_run: MakeRun) -> None:
+    def break_one(run: Results) -> None:
+        run.scores.loc[run.scores["case"] == "case-7", "sharpness"] -= 50
+
+    found = compare(make_run("before"), make_run("after", sharper=-0.5, edit=break_one), policy=TIGHT)
+    worst = [w for w in found.worst if w.metric == "sharpness"]
+    assert {w.case for w in worst[:2]} == {"case-7"}
+    assert worst[0].after < worst[0].before
+    assert len(worst) == 5
+    assert [w.change for w in worst] == sorted(w.change for w in worst)
+
+
+def test_nan_on_one_side_is_refused_and_on_both_sides_takes_no_part(make_run: MakeRun) -> None:
+    def broken(run: Results) -> None:
+        run.scores.loc[3, "sharpness"] = np.nan
+
+    intact, bad = make_run("before"), make_run("after", edit=broken)
+    with pytest.raises(
+        StgEvalError, match=r"sharpness is nan in the run alone for 1 clips.*cfg/case-1/seed 1"
+    ) as error:
+        compare(intact, bad)
+    assert error.value.exit_code == 2
+    with pytest.raises(StgEvalError, match="nan in the baseline alone"):
+        compare(bad, intact)
+    assert compare(bad, make_run("other", edit=broken)).verdicts[0].n == 79
+
+
+def test_policy_file_changes_margins_level_and_gate(make_run: MakeRun, tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text('level = 0.01\n[margins]\nsharpness = 0.5\ntoy_fvd = "200%"\n[gate]\nsharpness = false\n')
+    policy = read_policy(file)
+    assert policy.level == 0.01
+    assert policy.margin("toy_fvd", 3.0) == 6.0
+    found = compare(make_run("before"), make_run("after", sharper=-1), policy=policy)
+    assert words(found) == {"sharpness": "worse", "toy_fvd": "same"}
+    assert found.regressions == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("level = 2.0", "level must lie between 0 and 1"),
+        ("[margins]\nsharpnes = 1", "did you mean 'sharpness'"),
+        ('[margins]\nsharpness = "a lot"', "must be a number or per cent"),
+        ("[margins]\nsharpness = -1", "must be a number or per cent"),
+        ("[gate]\nsharpness = 1", "must be true or false"),
+        ("margin = 3", "unknown entry 'margin'"),
+        ("level = ", "cannot read"),
+    ],
+)
+def test_a_mistake_in_the_policy_file_is_named(text: str, problem: str, tmp_path: Path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text(text)
+    with pytest.raises(StgEvalError, match=problem):
+        read_policy(file)
+
+
+def test_every_metric_of_the_package_has_a_margin_of_its_own() -> None:
+    assert MARGINS.keys() == {name for name in registry.METRICS if name not in ("sharpness", "toy_fvd")}
