@@ -119,8 +119,8 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         remarks.append("Ours: no run of these models was given.")
     if any(r.get("against") for r in layout["rows"]):
         remarks.append(
-            "Reproduced: the 95 % interval of our paired difference lies on the published side of zero. Not reproduced: it "
-            "lies on the other side, or holds zero and not the published difference. Cannot tell: it holds both."
+            "Reproduced: the interval of our paired difference lies on the published side of zero. Not reproduced: "
+            "it lies on the other side, or holds zero and not the published difference. Cannot tell: it holds both."
         )
     return Table(
         name=f"table-{n}",
@@ -142,7 +142,7 @@ def _lines(
     results: Sequence[Results],
     notes: list[str],
 ) -> list[tuple[str, tuple[Cell, ...]]]:
-    """The lines of one row of the paper: published, ours, their difference; for a compared row its gain, and the verdict."""
+    """The lines of one row of the paper: published, ours; for a compared row the differences and the verdict too."""
     published = dict(zip(metrics, row["published"], strict=True))
     base = dict(zip(metrics, against["published"], strict=True)) if against else {}
     peers = [_find(results, r) for r in group]

@@ -62,10 +62,12 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-def to_html(table: Table) -> str:
-    """A <figure class="table"> with caption, notes and remarks; style comes with the page."""
+def to_html(table: Table, *, whiskers: bool = False) -> str:
+    """A <figure class="table"> with caption, notes and remarks; style comes with the page. With `whiskers`, intervals
+    are drawn too, each column on one scale around zero."""
+    reach = [max((_reach(row.cells[i]) for row in table.rows), default=0.0) for i in range(len(table.columns))]
 
-    def cell(c: Cell) -> str:
+    def cell(c: Cell, reach: float) -> str:
         text = escape(_minus(c.text))
         if c.best:
             text = f"<strong>{text}</strong>"
@@ -74,7 +76,7 @@ def to_html(table: Table) -> str:
         if c.mark:
             text += f'<span class="{c.mark}" title="{c.mark}">{MARKS[c.mark]}</span>'
         small = f"<small>{escape(_minus(interval(c)))}</small>" if interval(c) else ""
-        return f"<td>{text}{small}</td>"
+        return f"<td>{text}{small}{_whisker(c, reach) if whiskers else ''}</td>"
 
     heads = "".join(f'<th scope="col" class="label">{escape(h)}</th>' for h in table.heads)
     heads += "".join(f'<th scope="col">{escape(c)}</th>' for c in table.columns)
@@ -85,14 +87,31 @@ def to_html(table: Table) -> str:
             for h, text in zip(table.heads, row.labels, strict=True)
         )
         group = ' class="group"' if row.group else ""
-        rows.append(f"<tr{group}>{labels}{''.join(map(cell, row.cells))}</tr>")
-    notes = "".join(f"<li value={i}>{_html(note)}</li>" for i, note in enumerate(table.notes, 1))
-    remarks = "".join(f"<p>{_html(remark)}</p>" for remark in table.remarks)
+        rows.append(f"<tr{group}>{labels}{''.join(map(cell, row.cells, reach))}</tr>")
+    notes = "".join(f"<li value={i}>{prose_html(note)}</li>" for i, note in enumerate(table.notes, 1))
+    remarks = "".join(f"<p>{prose_html(remark)}</p>" for remark in table.remarks)
     return (
         f'<figure class="table" id="table-{escape(table.name)}">\n<figcaption>{escape(table.title)}</figcaption>\n'
         f'<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + f"\n</tbody></table></div>\n{f'<ol>{notes}</ol>' if notes else ''}{remarks}\n</figure>\n"
+    )
+
+
+def _reach(c: Cell) -> float:
+    return max(abs(float(c.low)), abs(float(c.high))) if c.low else 0.0
+
+
+def _whisker(c: Cell, reach: float) -> str:
+    """The interval around zero, from the printed digits."""
+    if not c.low or not reach:
+        return ""
+    low, middle, high = (round(50 + 48 * float(text) / reach, 1) for text in (c.low, c.text, c.high))
+    return (
+        f'<svg class="whisker {c.mark}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="zero" d="M50 0v10" vector-effect="non-scaling-stroke"/>'
+        f'<path class="range" d="M{low} 5H{high}" vector-effect="non-scaling-stroke"/>'
+        f'<path class="value" d="M{middle} 1.5v7" vector-effect="non-scaling-stroke"/></svg>'
     )
 
 
@@ -236,7 +255,8 @@ def _html_label(name: str, text: str) -> str:
     return f"<code>{escape(text)}</code>" if is_code(name) else escape(text)
 
 
-def _html(text: str) -> str:
+def prose_html(text: str) -> str:
+    """Plain text with `code` as HTML."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stg_eval.reports import render
+from stg_eval.reports.gallery import write_page
+from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import Table, run_name, run_tables
 from stg_eval.results import Results
 
@@ -23,8 +25,9 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     for one in results:
         for table in run_tables(one):
             names.append(_write_table(out / "tables", f"{_slug(run_name(one))}-{table.name}", table))
+    names += [_write_table(out / "tables", table.name, table) for table in paper_tables(results)]
     (out / "tables" / "tables.tex").write_text(render.latex_document(names), encoding="utf-8")
-    return out / "index.html"
+    return write_page(results, store_root, out / "index.html")
 
 
 def _write_table(folder: Path, name: str, table: Table) -> str:

@@ -108,67 +108,65 @@ def frames(index: int, variant: int, num_frames: int, size: int) -> np.ndarray:
     return clip
 
 
+def make_run(
+    root: Path,
+    *,
+    pairs: int = 12,
+    variants: Sequence[dict[str, str]] = VARIANTS[:2],
+    clips: bool = False,
+    num_frames: int = 16,
+    size: int = 16,
+    fps: float = 8.0,
+    distinct: int = 10**9,
+    run: dict[str, Any] | None = None,
+) -> Results:
+    """A run of made-up scores in root/run, with clips in root/store where `clips` is true."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for i in range(pairs):
+        for v, variant in enumerate(variants):
+            key = f"{i % distinct:04x}{v:02x}".ljust(64, "0")
+            rows.append(
+                {
+                    "variant": variant["name"],
+                    "case": f"case{i // 2:04d}",
+                    "prompt": NASTY if i < 2 else f"a {('disc', 'square', 'star')[i % 3]} that moves, take {i // 2}",
+                    "label": i % 3,
+                    "tags": ("motion colour", "motion", "style")[i % 3],
+                    "seed": i % 2,
+                    "key": key,
+                    "file": f"clips/{key}.mp4",
+                    "temporal_flickering": 0.9 + 0.05 * rng.random() + 0.01 * v,
+                    "dynamic_degree": float(rng.random() < 0.5 + 0.1 * v),
+                }
+            )
+            file = root / "store" / "clips" / f"{key}.mp4"
+            if clips and not file.exists():
+                from stg_eval.video import write_video
+
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_video(file, frames(i, v, num_frames, size), fps=fps, encoding="vp9-lossless")
+    scores = pd.DataFrame(rows)
+    baseline = variants[0]["name"]
+    description = {
+        "name": "example",
+        "suite": "demo",
+        "model": "tiny",
+        "seeds": [0, 1],
+        "variants": list(variants),
+        "baseline": baseline,
+        "store": str(root / "store"),
+        "provenance": {},
+        "settings": {},
+        "expected": len(rows),
+        "missing": [],
+    } | (run or {})
+    return Results(root / "run", description, COLUMNS, estimates(scores, variants, COLUMNS, baseline), scores)
+
+
 @pytest.fixture(scope="session")
 def make_results() -> Callable[..., Results]:
-    """make_results(root, pairs=..., variants=..., size=...) -> Results, with clips in root/store when clips is true."""
-
-    def make(
-        root: Path,
-        *,
-        pairs: int = 12,
-        variants: Sequence[dict[str, str]] = VARIANTS[:2],
-        clips: bool = False,
-        num_frames: int = 16,
-        size: int = 16,
-        fps: float = 8.0,
-        distinct: int = 10**9,
-        run: dict[str, Any] | None = None,
-    ) -> Results:
-        rng = np.random.default_rng(7)
-        rows = []
-        for i in range(pairs):
-            for v, variant in enumerate(variants):
-                key = f"{i % distinct:04x}{v:02x}".ljust(64, "0")
-                rows.append(
-                    {
-                        "variant": variant["name"],
-                        "case": f"case{i // 2:04d}",
-                        "prompt": NASTY
-                        if i < 2
-                        else f"a {('disc', 'square', 'star')[i % 3]} that moves, take {i // 2}",
-                        "label": i % 3,
-                        "tags": ("motion colour", "motion", "style")[i % 3],
-                        "seed": i % 2,
-                        "key": key,
-                        "file": f"clips/{key}.mp4",
-                        "temporal_flickering": 0.9 + 0.05 * rng.random() + 0.01 * v,
-                        "dynamic_degree": float(rng.random() < 0.5 + 0.1 * v),
-                    }
-                )
-                file = root / "store" / "clips" / f"{key}.mp4"
-                if clips and not file.exists():
-                    from stg_eval.video import write_video
-
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_video(file, frames(i, v, num_frames, size), fps=fps, encoding="vp9-lossless")
-        scores = pd.DataFrame(rows)
-        baseline = variants[0]["name"]
-        description = {
-            "name": "example",
-            "suite": "demo",
-            "model": "tiny",
-            "seeds": [0, 1],
-            "variants": list(variants),
-            "baseline": baseline,
-            "store": str(root / "store"),
-            "provenance": {},
-            "settings": {},
-            "expected": len(rows),
-            "missing": [],
-        } | (run or {})
-        return Results(root / "run", description, COLUMNS, estimates(scores, variants, COLUMNS, baseline), scores)
-
-    return make
+    return make_run
 
 
 @pytest.fixture

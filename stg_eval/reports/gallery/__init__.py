@@ -1,0 +1,214 @@
+"""The page to look at: tables on top, below them the clips of every (case, seed) side by side, playing in step.
+
+One file that needs no network. Small clips lie in it as sheets: all frames of a clip tiled in one lossless image, which
+any browser draws frame by frame, in step by construction. Large clips are put next to the page, in `clips/`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stg_eval.reports import tables
+from stg_eval.reports.render import to_html
+from stg_eval.results import Results
+from stg_eval.types import StgEvalError
+from stg_eval.video import probe, read_video
+
+SHEET_PIXELS = 1 << 17
+"""A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64)."""
+SCRIPTS = ("clips.js", "grid.js", "page.js")
+
+
+def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
+    """Write the page of one or more runs to `out` (an .html file); returns `out`.
+
+    `store_root` is where the files named in `Results.scores` lie. Clips that cannot be read say so in their place.
+    Same input, same bytes.
+    """
+    from jinja2 import Environment
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shelf = _Shelf(store_root, out.parent / "clips")
+    runs = [_run(one, shelf) for one in results]
+    data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
+    page = template.render(
+        title=" · ".join(tables.run_title(one) for one in results),
+        runs=[_numbers(one) for one in results],
+        style=_safe(_part("style.css")),
+        script=_safe("\n".join(_part(name) for name in SCRIPTS)),
+        data=_safe(data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
+        sheets=_safe("".join(shelf.sheets)),
+    )
+    out.write_text(page, encoding="utf-8")
+    return out
+
+
+class _Shelf:
+    """The clips of a page: each once, however many pairs show it."""
+
+    def __init__(self, store_root: Path, folder: Path) -> None:
+        self.store_root, self.folder = store_root, folder
+        self.clips: list[dict[str, Any]] = []
+        self.sheets: list[str] = []
+        self._length = 0
+        self._seen: dict[str, int | str] = {}
+
+    def put(self, file: str) -> int | str:
+        """Index of the clip, or why it cannot be shown."""
+        if file not in self._seen:
+            try:
+                self._seen[file] = self._add(self.store_root / file)
+            except StgEvalError as error:
+                self._seen[file] = str(error).removeprefix(f"{self.store_root / file}: ")
+        return self._seen[file]
+
+    def _add(self, path: Path) -> int:
+        info = probe(path)
+        clip: dict[str, Any]
+        if info.height * info.width * (info.num_frames or SHEET_PIXELS) <= SHEET_PIXELS:
+            frames = read_video(path)
+            data, columns = sheet(frames)
+            clip = {"n": len(frames), "cols": columns, "at": self._length, "length": len(data)}
+            self.sheets.append(data)
+            self._length += len(data)
+        else:
+            name = f"{path.parent.name}-{path.name}" if (self.folder / path.name).exists() else path.name
+            self.folder.mkdir(exist_ok=True)
+            _link(path, self.folder / name)
+            clip = {"n": info.num_frames or 1, "file": f"clips/{name}"}
+        self.clips.append(clip | {"w": info.width, "h": info.height, "fps": info.fps or 8.0})
+        return len(self.clips) - 1
+
+
+def sheet(frames: np.ndarray) -> tuple[str, int]:
+    """Frames uint8 [T, H, W, 3] tiled row by row into one lossless WebP: its base64, and the number of columns."""
+    from PIL import Image
+
+    num_frames, height, width = frames.shape[:3]
+    columns = math.ceil(math.sqrt(num_frames))
+    rows = math.ceil(num_frames / columns)
+    padded = np.zeros((rows * columns, height, width, 3), np.uint8)
+    padded[:num_frames] = frames
+    tiled = padded.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(tiled).save(buffer, "WEBP", lossless=True, quality=0, method=2, exact=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii"), columns
+
+
+def _run(results: Results, shelf: _Shelf) -> dict[str, Any]:
+    """What the script needs of one run. Scores are scaled as printed; null where there is none."""
+    columns = [c for c in results.columns if c.kind == "clip" and c.name in results.scores]
+    order = {name: i for i, name in enumerate(results.variants)}
+    problems = {(m["variant"], str(m["case"]), m["seed"]): m["problem"] for m in results.run.get("missing") or []}
+    pairs: dict[tuple[str, int], dict[str, Any]] = {}
+    text = results.scores.astype({"case": str}).fillna({"prompt": "", "tags": "", "file": ""})
+    for row in text.to_dict("records"):
+        case, seed = str(row["case"]), int(row["seed"])
+        pair = pairs.setdefault(
+            (case, seed),
+            {
+                "id": f"{case}|{seed}",
+                "case": case,
+                "seed": seed,
+                "prompt": str(row["prompt"]),
+                "tags": _tags(row),
+                "cells": [{"problem": _absent(problems.get((name, case, seed)))} for name in order],
+            },
+        )
+        cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
+        shown = shelf.put(str(row["file"])) if row["file"] else _absent(problems.get((row["variant"], case, seed)))
+        cell["clip" if isinstance(shown, int) else "problem"] = shown
+        pair["cells"][order[row["variant"]]] = cell
+    for pair in pairs.values():
+        for cell in pair["cells"]:
+            cell.setdefault("scores", [None] * len(columns))
+    first = next((shelf.clips[c["clip"]] for p in pairs.values() for c in p["cells"] if "clip" in c), None)
+    return {
+        "variants": [{"name": n, "title": tables.variant_title(results, n)} for n in results.variants],
+        "baseline": order.get(str(results.run.get("baseline")), 0),
+        "metrics": [
+            {"name": c.name, "title": c.title, "short": c.short, "higher": c.higher_is_better, "digits": c.digits}
+            for c in columns
+        ],
+        "timing": {key: first[key] for key in ("n", "fps", "w", "h")} if first else {"n": 1, "fps": 8, "w": 1, "h": 1},
+        "pairs": list(pairs.values()),
+    }
+
+
+def _numbers(results: Results) -> dict[str, Any]:
+    """What stands above the clips."""
+    run = results.run
+    weights = str(run.get("weights", ""))
+    pairs = len(results.scores[["case", "seed"]].drop_duplicates())
+    facts = [
+        f"{len(results.variants)} variant{'s' * (len(results.variants) != 1)}, {pairs} pairs (case, seed)",
+        f"suite {run.get('suite', 'unknown')}, model {run.get('model', 'unknown')}",
+        f"weights {weights}" if weights else "",
+    ]
+    alerts = tables.missing(results)
+    if weights.startswith("random"):
+        alerts.insert(0, "Random weights: this shows that everything runs, and says nothing about any model.")
+    scores, *others = tables.run_tables(results)
+    shown = [replace(scores, title="Scores, with 95 % intervals"), *others]
+    return {
+        "name": tables.run_name(results),
+        "title": tables.run_title(results),
+        "facts": [fact for fact in facts if fact],
+        "alerts": alerts,
+        "tables": [_safe(to_html(replace(t, remarks=()), whiskers=t.name == "differences")) for t in shown],
+        "remarks": [_code(r) for t in shown for r in t.remarks if r not in alerts],
+    }
+
+
+def _tags(row: dict[Hashable, Any]) -> list[str]:
+    label = row.get("label")
+    named = [] if label is None or label != label else [f"class {int(label)}"]
+    return [*str(row["tags"]).split(), *named]
+
+
+def _absent(problem: str | None) -> str:
+    return f"Missing: {problem}" if problem else "Missing: not made"
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name where the disk allows it, else a copy."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@cache
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _safe(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _code(text: str) -> Any:
+    from stg_eval.reports.render import prose_html
+
+    return _safe(prose_html(text))
