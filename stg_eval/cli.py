@@ -120,6 +120,41 @@ def report(
 
 
 @app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="Baseline file, run folder, or folder of golden frames.")],
+    run: Annotated[Path, typer.Argument(help="The run under test, made with another --store.")],
+    allow: Annotated[list[str] | None, typer.Option("--allow", help="A field that may differ; repeat.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML: margins, level, gate, golden.")] = None,
+    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Make BASELINE what RUN is.")] = False,
+    golden: Annotated[
+        int | None,
+        typer.Option("--golden", min=1, help="With --update-baseline: keep N clips a variant, for exactness."),
+    ] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", envvar="GITHUB_STEP_SUMMARY", help="Append Markdown to this file.")
+    ] = None,
+) -> None:
+    """Did videos get worse? Exit code 0 pass, 1 regression, 2 invalid, 3 not comparable."""
+    from stg_eval.compare import gate
+
+    outcome = gate(
+        baseline,
+        run,
+        allow=allow or (),
+        config=config,
+        update_baseline=update_baseline,
+        golden=golden,
+        json_file=json_,
+        junit_file=junit,
+        summary_file=summary,
+    )
+    print(outcome.text(), end="", file=sys.stderr if outcome.exit_code > 1 else sys.stdout)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
 def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
     """Print a run's table, settings and provenance."""
     from stg_eval import verbs
