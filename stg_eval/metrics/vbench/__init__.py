@@ -1,0 +1,60 @@
+"""VBench's five dimensions of the paper: the official networks, with loops of our own that give the official scores.
+
+Definitions: vbench 0.1.5 (Huang et al., CVPR 2024, arXiv 2311.17982). Here is what the dimensions share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stg_eval.types import StgEvalError
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = "0.1.5"
+"""Of vbench, whose definitions these are."""
+
+
+def import_vbench(module: str) -> Any:
+    """A module of the vbench package, without its side effect on the root logger."""
+    if find_spec("vbench") is None:
+        raise StgEvalError(f"vbench is not installed; get it with: pip install --no-deps vbench=={VERSION}")
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    try:
+        return importlib.import_module(module)
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
+def to_tensor(frames: np.ndarray, device: str) -> torch.Tensor:
+    """Frames uint8 [t, H, W, 3] -> float32 [t, 3, H, W] with values 0 to 255, on the device."""
+    import torch
+
+    # Contiguous: with channels last, convolutions round differently than in the official loops.
+    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float().contiguous()
+
+
+def batch_size(height: int, width: int, device: str) -> int:
+    """Frames or frame pairs of one forward pass. It moves no score beyond rounding."""
+    if device == "cpu":
+        return 1  # a core is busy with one; larger batches only leave its cache
+    return max(1, min(32, 16 * 256 * 256 // (height * width)))
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Inference in full float32: on a GPU, TensorFloat-32 would make scores depend on the batch size."""
+    import torch
+
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield

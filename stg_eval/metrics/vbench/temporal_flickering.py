@@ -1,0 +1,53 @@
+"""Temporal flickering: (255 - mean absolute difference of neighbouring frames) / 255.
+
+Source: vbench 0.1.5, vbench/temporal_flickering.py. VBench uses it on videos that should be still. Bit-equal to the
+official score, which means float32 averages: an exact mean would differ by about 1e-8.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stg_eval.metrics.vbench import VERSION
+from stg_eval.types import Case
+from stg_eval.video import VideoInfo
+
+
+class TemporalFlickering:
+    """A `ClipScorer`: 0 to 1, higher is steadier; nan for one frame."""
+
+    signature = f"temporal_flickering|vbench{VERSION}|v1"
+
+    def begin(self, video: VideoInfo, case: Case | None) -> None:
+        self._last: np.ndarray | None = None
+        self._errors: list[np.float32] = []
+
+    def update(self, frames: np.ndarray) -> None:
+        for frame in frames:
+            # The order of a float32 sum shows in its last bit, and the official one runs over BGR.
+            bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+            if self._last is not None:
+                self._errors.append(pair_mae(self._last, bgr))
+            self._last = bgr
+
+    def end(self) -> float:
+        return flickering(self._errors)
+
+
+def pair_mae(first: np.ndarray, second: np.ndarray) -> np.float32:
+    """Mean absolute difference of two uint8 images, averaged in float32 as `calculate_mae` does."""
+    difference: np.float32 = np.mean(cv2.absdiff(first, second).astype(np.float32))
+    return difference
+
+
+def flickering(errors: list[np.float32]) -> float:
+    """Errors of neighbouring pairs -> score."""
+    if not errors:
+        return float("nan")
+    return (255.0 - float(np.mean(np.array(errors, np.float32)))) / 255.0
+
+
+def load(name: str, device: str) -> TemporalFlickering:
+    """The scorer. It has no network, and runs on the CPU whatever the device."""
+    return TemporalFlickering()
