@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -62,14 +62,14 @@ def score_items(
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
             for names, group in _by_missing(chunk, loaded, store, applies):
-                _score_group(list(group), names, loaded, store, outcome)
+                _score_group(group, names, loaded, store, outcome)
             advance(len(chunk))
     return outcome
 
 
 def _by_missing(
     chunk: Sequence[Item], loaded: Loaded, store: Store, applies: Callable[[str, Item], bool]
-) -> Iterable[tuple[tuple[str, ...], Iterable[Item]]]:
+) -> list[tuple[tuple[str, ...], list[Item]]]:
     """Groups of items that lack the same metrics: what has nothing missing is not even opened."""
     keys = [item.key for item in chunk]
     done: dict[str, set[str]] = {}
@@ -82,7 +82,7 @@ def _by_missing(
     def lacking(item: Item) -> tuple[str, ...]:
         return tuple(name for name in loaded if item.key not in done[name] and applies(name, item))
 
-    return [(names, group) for names, group in groupby(sorted(chunk, key=lacking), key=lacking) if names]
+    return [(names, list(group)) for names, group in groupby(sorted(chunk, key=lacking), key=lacking) if names]
 
 
 def _score_group(items: list[Item], names: Sequence[str], loaded: Loaded, store: Store, outcome: Outcome) -> None:
