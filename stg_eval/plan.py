@@ -129,6 +129,10 @@ def _variant(card: ModelCard, name: str) -> Variant:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise StgEvalError(f"unknown guidance {name!r} for {card.name}{hint} (presets: {', '.join(card.presets)})")
     guidance = Guidance.parse(name)
+    last = card.first_layer + card.num_layers - 1
+    for layer in guidance.layers:
+        if layer.isdigit() and not card.first_layer <= int(layer) <= last:
+            raise StgEvalError(f"{card.name} has no layer {layer}; its layers are {card.first_layer} to {last}")
     for preset in card.presets.values():
         if preset.guidance == guidance:
             return Variant(name=name, guidance=guidance, published=preset.published, source=preset.source)
