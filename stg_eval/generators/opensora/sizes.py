@@ -9,7 +9,9 @@ from stg_eval.types import StgEvalError
 FPS_OF_IMAGES = 120.0
 """The frame rate that the model is told for a single frame."""
 
-ASPECT_RATIOS = ("3:8 9:21 12:25 1:2 9:17 27:50 9:16 5:8 2:3 3:4 1:1 4:3 3:2 16:9 17:9 2:1 50:27").split()
+_RATIOS = "3:8 9:21 12:25 1:2 9:17 27:50 9:16 5:8 2:3 3:4 1:1 4:3 3:2 16:9 17:9 2:1 50:27"
+
+ASPECT_RATIOS = tuple(_RATIOS.split(" "))
 """Height : width, so 9:16 is landscape."""
 
 _SIZES = {

@@ -217,7 +217,8 @@ class STDiT3(ModelMixin, ConfigMixin):
         super().__init__()
         self.out_channels = in_channels * (2 if pred_sigma else 1)
         self.rope = Rope(hidden_size // num_heads)
-        self.x_embedder = PatchEmbed(tuple(patch_size), in_channels, hidden_size)
+        frames, rows, columns = patch_size
+        self.x_embedder = PatchEmbed((frames, rows, columns), in_channels, hidden_size)
         self.t_embedder = ScalarEmbedder(hidden_size)
         self.fps_embedder = ScalarEmbedder(hidden_size)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))

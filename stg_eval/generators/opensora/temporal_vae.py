@@ -39,10 +39,9 @@ class ResBlock(nn.Module):
         return h + (x if self.conv3 is None else self.conv3(x))
 
 
-def _res_blocks(channels_in: int, channels_out: int, count: int, num_groups: int) -> nn.ModuleList:
-    return nn.ModuleList(
-        ResBlock(channels_in if i == 0 else channels_out, channels_out, num_groups) for i in range(count)
-    )
+def _res_blocks(channels_in: int, channels_out: int, count: int, num_groups: int) -> nn.Sequential:
+    inputs = [channels_in] + [channels_out] * (count - 1)
+    return nn.Sequential(*(ResBlock(channels, channels_out, num_groups) for channels in inputs))
 
 
 class Encoder(nn.Module):
@@ -66,12 +65,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
         for blocks, down in zip(self.block_res_blocks, [*self.conv_blocks, nn.Identity()], strict=True):
-            for block in blocks:
-                x = block(x)
-            x = down(x)
-        for block in self.res_blocks:
-            x = block(x)
-        return self.conv2(F.silu(self.norm1(x)))
+            x = down(blocks(x))
+        return self.conv2(F.silu(self.norm1(self.res_blocks(x))))
 
 
 class Decoder(nn.Module):
@@ -95,13 +90,9 @@ class Decoder(nn.Module):
         self.conv_out = CausalConv3d(widths[0], channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        for block in self.res_blocks:
-            x = block(x)
-        ups = [None, *self.conv_blocks]
-        for blocks, up in zip(reversed(self.block_res_blocks), reversed(ups), strict=True):
-            for block in blocks:
-                x = block(x)
+        x = self.res_blocks(self.conv1(x))
+        for blocks, up in zip(reversed(self.block_res_blocks), [*reversed(self.conv_blocks), None], strict=True):
+            x = blocks(x)
             if isinstance(up, CausalConv3d):
                 x = _spread(up(x))
         return self.conv_out(F.silu(self.norm1(x)))

@@ -1,0 +1,74 @@
+"""Open-Sora 1.2's card: what a plan needs to know of it. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from stg_eval.generators import Generator, ModelCard, Preset
+from stg_eval.generators.opensora.hub import TEXT_ENCODER, TRANSFORMER, VAE
+from stg_eval.generators.opensora.sizes import image_size
+from stg_eval.types import Guidance, JSONValue
+
+_NUM_LAYERS = 28
+_HEIGHT, _WIDTH = image_size("240p", "9:16")
+_METRICS = ("imaging_quality", "aesthetic_quality", "motion_smoothness", "dynamic_degree", "temporal_flickering")
+
+
+def _preset(signature: str, published: tuple[float, ...], source: str) -> Preset:
+    return Preset(Guidance.parse(signature), dict(zip(_METRICS, published, strict=True)), source)
+
+
+CARD = ModelCard(
+    name="opensora",
+    title="Open-Sora 1.2",
+    weights=TRANSFORMER,
+    task="text-to-video",
+    height=_HEIGHT,
+    width=_WIDTH,  # the clip is 424 wide: latents are rounded down to whole steps of 8, as in the original
+    num_frames=51,
+    fps=24.0,
+    num_inference_steps=30,
+    dtype="bfloat16",
+    encoding="vp9-lossless",
+    batch_size=1,
+    presets={
+        "none": Preset(Guidance()),
+        "cfg": _preset("cfg7", (0.561, 0.493, 0.982, 0.902, 0.975), "Table 1"),
+        "stg": _preset("cfg7+stg-a[11]s2t2", (0.606, 0.509, 0.987, 0.895, 0.976), "Tables 1 and 3"),
+        "stg-r": _preset("cfg7+stg-r[11]s1t1", (0.550, 0.474, 0.981, 0.894, 0.977), "Table 3"),
+    },
+    settings={
+        "aesthetic_score": 6.5,  # appended to the prompt as " aesthetic score: 6.5."
+        "motion_score": None,  # the same for " motion score: ..."
+        "camera_motion": None,  # and " camera motion: pan right."
+        "vae": VAE,
+        "text_encoder": TEXT_ENCODER,
+        "offload": False,  # keep only the part at work on the GPU
+    },
+    tflops_per_pass=13.5,
+    num_layers=_NUM_LAYERS,
+    licence="Apache-2.0",
+)
+
+
+def cost(guidance: Guidance) -> float:
+    """Passes of the denoiser a step: a weak pass costs the share of the 56 blocks from its first skipped one on."""
+    passes = 1.0 if guidance.cfg_scale == 1 else 2.0
+    layers = [int(re.sub(r".*\.", "", layer)) for layer in guidance.layers]
+    for scale, behind in ((guidance.spatial_scale, 0), (guidance.temporal_scale, 1)):
+        if scale:
+            passes += 1 - (2 * min(layers) + behind) / (2 * _NUM_LAYERS)
+    return passes
+
+
+def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
+    """`weights` is the transformer's hub id or local folder; settings `vae` and `text_encoder` name the other two.
+
+    ``random-weights(small)`` is a tiny model of all 28 layers for trying things out on a CPU, and
+    ``random-weights(full)`` the full-size model for timing; their clips are noise. Raises StgEvalError where a part is
+    missing, incomplete or of another kind.
+    """
+    from stg_eval.generators.opensora.generator import OpenSoraGenerator
+
+    return OpenSoraGenerator(device=device, dtype=dtype, weights=weights, settings=settings)
