@@ -86,6 +86,45 @@ def run(
 
 
 @app.command()
+def sweep(
+    suite: SuiteOption,
+    model: ModelOption,
+    layers: Annotated[str, typer.Option("--layers", help="Comma-separated layers in the model's numbering.")],
+    scales: Annotated[str, typer.Option("--scales", help="Comma-separated scales of the weak passes.")] = "0.5,1,2",
+    modes: Annotated[str, typer.Option("--modes", help="Comma-separated, like stg-a:both,stg-r:joint.")] = "stg-a:both",
+    base: Annotated[str, typer.Option("--base", help="Preset or signature that all variants share.")] = "cfg",
+    metrics: MetricsOption = "",
+    limit: LimitOption = None,
+    seeds: SeedsOption = None,
+    set_: SetOption = None,
+    output: OutputOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: DryRunOption = False,
+    executor: ExecutorOption = "local",
+    device: DeviceOption = "auto",
+) -> None:
+    """Which layer, scale and mode? Run every combination, resumably; write one tidy sweep.csv."""
+    from stg_eval import suites, verbs
+
+    plan = verbs.sweep_plan(
+        suites.load(suite),
+        model,
+        base=base,
+        layers=layers,
+        scales=scales,
+        modes=modes,
+        metrics=metrics,
+        limit=limit,
+        seeds=seeds,
+        settings=set_ or (),
+    )
+    if dry_run:
+        print(verbs.dry_run(plan, store))
+        return
+    _finish(verbs.sweep(plan, store, output or Path("runs") / f"sweep-{suite}-{model}", executor, device))
+
+
+@app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder of videos.")],
     reference: Annotated[Path | None, typer.Option("--reference", help="Folder of real videos, for FVD.")] = None,

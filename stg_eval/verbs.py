@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stg_eval import results, summary, weights
+from stg_eval import generators, results, summary, weights
 from stg_eval import run as running
 from stg_eval import score as scoring
+from stg_eval import sweep as sweeping
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.plan import Plan, make_plan
 from stg_eval.provenance import provenance
@@ -21,7 +22,7 @@ from stg_eval.score import Item
 from stg_eval.store import Store
 from stg_eval.suites import Suite
 from stg_eval.suites.folder import folder_reference
-from stg_eval.types import StgEvalError
+from stg_eval.types import Guidance, StgEvalError
 from stg_eval.video import find_videos
 
 
@@ -73,6 +74,34 @@ def run(plan: Plan, store: Path, output: Path | None, executor: str, device: str
     final = running.run(plan, store_path=store, output=output, device=_device(device), executor=executor)
     page = write_report([final], store, output / "report")
     return Finished(tables.markdown(final), page, _missing_lines(final))
+
+
+def sweep_plan(
+    suite: Suite,
+    model: str,
+    *,
+    base: str,
+    layers: str,
+    scales: str,
+    modes: str,
+    metrics: str = "",
+    limit: int | None = None,
+    seeds: int | None = None,
+    settings: Sequence[str] = (),
+) -> Plan:
+    """The plan of every combination of layers, scales and modes (comma-separated) around `base`."""
+    card = generators.card(model)
+    guidance = card.presets[base].guidance if base in card.presets else Guidance.parse(base)
+    variants = sweeping.signatures(guidance, _names(layers), _names(scales), _names(modes))
+    return plan(suite, model, guidance=variants, metrics=metrics, limit=limit, seeds=seeds, settings=settings)
+
+
+def sweep(plan: Plan, store: Path, output: Path, executor: str, device: str) -> Finished:
+    """Run a sweep's plan; sweep.csv holds the tidy table."""
+    finished = run(plan, store, output, executor, device)
+    tidy = output / "sweep.csv"
+    sweeping.tidy(results.load(output)).to_csv(tidy, index=False, lineterminator="\n")
+    return finished._replace(table=f"{finished.table}\nTidy table: {tidy}")
 
 
 def dry_run(plan: Plan, store: Path) -> str:
