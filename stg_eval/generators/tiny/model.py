@@ -53,7 +53,8 @@ class Attention(nn.Module):
         """Tokens [N', L, C] -> [N', L, C]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.to(q.dtype))
-        return self.proj(out.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
+        return projected
 
 
 class SquaredReLU(nn.Module):
@@ -83,14 +84,18 @@ class Block(nn.Module):
         """Hidden states [B, T*S, C] and condition [B, D] -> hidden states [B, T*S, C]."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=-1)
         x = x + gate_a * self._attend(_modulate(x, shift_a, scale_a))
-        return x + gate_m * self.mlp(_modulate(x, shift_m, scale_m))
+        out: Tensor = x + gate_m * self.mlp(_modulate(x, shift_m, scale_m))
+        return out
 
     def _attend(self, x: Tensor) -> Tensor:
         batch = x.shape[0]
         x = x.unflatten(1, (self.num_frames, -1))  # [B, T, S, C]
         if self.temporal:
-            return self.attn(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1)).transpose(1, 2).flatten(1, 2)
-        return self.attn(x.flatten(0, 1)).unflatten(0, (batch, -1)).flatten(1, 2)
+            x = x.transpose(1, 2)  # frames of a patch lie together: [B, S, T, C]
+        x = self.attn(x.flatten(0, 1)).unflatten(0, (batch, -1))
+        if self.temporal:
+            x = x.transpose(1, 2)
+        return x.flatten(1, 2)
 
 
 class TinyDiT(nn.Module):
@@ -129,24 +134,26 @@ class TinyDiT(nn.Module):
         for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks, strict=True):
             x = temporal(spatial(x, condition), condition)
         shift, scale = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
-        return self._pixels(self.patch_out(_modulate(x, shift, scale)))
+        velocity: Tensor = self.patch_out(_modulate(x, shift, scale))
+        return self._pixels(velocity)
 
     def _patches(self, latents: Tensor) -> Tensor:
         """[B, 3, T, H, W] -> [B, T, S, 3*p*p]."""
         p = self.config.patch_size
-        x = latents.unflatten(4, (-1, p)).unflatten(3, (-1, p))  # B, 3, T, H/p, p, W/p, p
+        x: Tensor = latents.unflatten(4, (-1, p)).unflatten(3, (-1, p))  # B, 3, T, H/p, p, W/p, p
         return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
 
     def _pixels(self, x: Tensor) -> Tensor:
         """[B, T*S, 3*p*p] -> [B, 3, T, H, W]."""
         c = self.config
         p = c.patch_size
-        x = x.reshape(-1, c.num_frames, c.height // p, c.width // p, 3, p, p)
+        x = x.reshape(-1, c.num_frames, c.height // p, c.width // p, 3, p, p)  # B, T, H/p, W/p, 3, p, p
         return x.permute(0, 4, 1, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    modulated: Tensor = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    return modulated
 
 
 def _sinusoids(timestep: Tensor) -> Tensor:

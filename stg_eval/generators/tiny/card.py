@@ -1,0 +1,65 @@
+"""The embedded model's card: a class-conditional model of sprites, small enough to ship. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from stg_eval.generators import Generator, ModelCard, Preset
+from stg_eval.types import Guidance, JSONValue, StgEvalError
+
+WEIGHTS = Path(__file__).with_name("tiny.safetensors")
+NUM_LAYERS = 8
+
+CARD = ModelCard(
+    name="tiny",
+    title="Tiny (embedded)",
+    weights=f"embedded@{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12]}",
+    task="class-to-video",
+    height=16,
+    width=16,
+    num_frames=8,
+    fps=8.0,
+    num_inference_steps=16,
+    dtype="float32",
+    encoding="vp9-lossless",
+    batch_size=32,
+    presets={
+        "none": Preset(Guidance()),
+        "cfg": Preset(Guidance(cfg_scale=2.0)),
+        "stg": Preset(Guidance(cfg_scale=2.0, method="stg-a", layers=("4",), spatial_scale=0.5, temporal_scale=0.5)),
+    },
+    tflops_per_pass=0.00039,
+    num_layers=NUM_LAYERS,
+    licence="Apache-2.0",
+)
+
+
+def cost(guidance: Guidance) -> float:
+    """Passes of the denoiser a step: a weak pass costs the share of the 16 blocks from its first skipped one on."""
+    passes = 1.0 if guidance.cfg_scale == 1 else 2.0
+    layers = [int(re.sub(r".*\.", "", layer)) for layer in guidance.layers]
+    for scale, behind in ((guidance.spatial_scale, 0), (guidance.temporal_scale, 1)):
+        if scale:
+            passes += 1 - (2 * min(layers) + behind) / (2 * NUM_LAYERS)
+    return passes
+
+
+def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
+    """The embedded model, or another checkpoint of `train.py`: `weights` is its path (.safetensors).
+
+    Raises StgEvalError for weights that are neither, and for settings: this model has none.
+    """
+    from stg_eval.generators.tiny.generator import TinyGenerator
+
+    if settings:
+        raise StgEvalError(f"tiny has no settings; leave out {', '.join(settings)}")
+    path = WEIGHTS if weights == CARD.weights else Path(weights)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise StgEvalError(
+            f"no weights {weights!r} for tiny: leave weights out for the embedded ones, or give a .safetensors file "
+            "that python -m stg_eval.generators.tiny.train wrote"
+        )
+    return TinyGenerator(path, device=device, dtype=dtype)

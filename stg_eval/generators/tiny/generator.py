@@ -1,0 +1,95 @@
+"""Clips of the embedded model: rectified flow by Euler steps, classifier-free guidance, any skip guidance around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stg_eval.generators import to_uint8
+from stg_eval.generators.guidance.engine import guided
+from stg_eval.generators.guidance.layers import LayerMap, stack
+from stg_eval.generators.tiny.model import TinyDiT
+from stg_eval.types import Case, Request, StgEvalError
+
+LAYER_MAP = LayerMap(
+    model="tiny",
+    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
+    attention="attn",
+    grid=lambda args, kwargs: (args[0].shape[2], args[0].shape[3] // 4, args[0].shape[4] // 4),
+)
+"""Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
+
+
+class TinyGenerator:
+    """A loaded model. See `stg_eval.generators.Generator`."""
+
+    def __init__(self, weights: Path, *, device: str, dtype: str) -> None:
+        self.denoiser = TinyDiT()
+        try:
+            self.denoiser.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        except (SafetensorError, RuntimeError) as error:
+            raise StgEvalError(f"{weights} does not hold weights of the tiny model: {error}") from error
+        self.denoiser.eval().to(device, getattr(torch, dtype))
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
+        """Frames uint8 [8, 16, 16, 3] for each request; see the contract of `Generator`.
+
+        Raises StgEvalError for another size or frame count, and for a case that is not a class of sprites.
+        """
+        from diffusers import FlowMatchEulerDiscreteScheduler
+
+        first, size = requests[0], self.denoiser.config
+        if (first.num_frames, first.height, first.width) != (size.num_frames, size.height, size.width):
+            raise StgEvalError(
+                f"tiny makes clips of {size.num_frames} frames, {size.height} x {size.width} pixels only; "
+                f"leave out num_frames={first.num_frames} height={first.height} width={first.width}"
+            )
+        generators = [torch.Generator().manual_seed(request.noise_seed) for request in requests]
+        shape = (3, size.num_frames, size.height, size.width)
+        latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self.device)
+        labels = torch.tensor([self._label(request.case) for request in requests], device=self.device)
+        scheduler: Any = FlowMatchEulerDiscreteScheduler()
+        guidance = first.guidance
+        with guided(
+            self.denoiser,
+            guidance,
+            LAYER_MAP,
+            batch_order="c" if guidance.cfg_scale == 1 else "uc",
+            scheduler=scheduler,
+            generators=generators,
+        ):
+            scheduler.set_timesteps(sigmas=np.linspace(1, 0, first.num_inference_steps, endpoint=False).tolist())
+            for t in scheduler.timesteps:
+                velocity = self._velocity(latents, float(t) / 1000, labels, guidance.cfg_scale)
+                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        frames = ((latents + 1) / 2).permute(0, 2, 3, 4, 1).cpu().numpy()
+        return [to_uint8(clip) for clip in frames]
+
+    def _velocity(self, latents: Tensor, level: float, labels: Tensor, cfg_scale: float) -> Tensor:
+        """Predicted velocity [B, 3, T, H, W] in float32 under classifier-free guidance: u + g (c - u)."""
+        if cfg_scale != 1:
+            null = torch.full_like(labels, self.denoiser.config.num_classes)
+            latents, labels = torch.cat([latents, latents]), torch.cat([null, labels])
+        timestep = torch.full((len(latents),), level, device=self.device)
+        prediction: Tensor = self.denoiser(latents.to(self.dtype), timestep, labels).float()
+        if cfg_scale == 1:
+            return prediction
+        u, c = prediction.chunk(2)
+        return u + cfg_scale * (c - u)
+
+    def _label(self, case: Case) -> int:
+        classes = self.denoiser.config.num_classes
+        if case.label is None or not 0 <= case.label < classes:
+            raise StgEvalError(
+                f"tiny shows sprites only: case {case.id!r} has label {case.label}, give one from 0 to {classes - 1}"
+            )
+        return case.label
