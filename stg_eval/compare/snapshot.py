@@ -53,7 +53,8 @@ def load(path: Path) -> Snapshot:
         return _of_run(path)
     if not path.is_file():
         raise StgEvalError(
-            f"there is no baseline at {path}; write it with: stg-eval compare {path} RUN --update-baseline"
+            f"there is no run or baseline at {path}; `stg-eval run` writes a run, "
+            f"`stg-eval compare {path} RUN --update-baseline` a baseline"
         )
     return _read(path)
 

@@ -93,6 +93,8 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))
+    order = {str(variant): place for place, variant in enumerate(pairs["variant"].unique())}
+    measured.sort(key=lambda row: order[row[0]])
     gated = [column.name not in policy.ungated for _, column, *_ in measured]
     p_holm = statistics.holm([d.p_value if on else math.nan for (*_, d, _), on in zip(measured, gated, strict=True)])
     return [
