@@ -93,14 +93,15 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        if "prompt" not in (reader.fieldnames or []):
+        header = [name.strip() for name in next(reader, [])]
+        if "prompt" not in header:
             raise StgEvalError(f"{path}, line 1: the header has no column 'prompt' (columns: {', '.join(FIELDS)})")
         for row in reader:
-            if None in row or None in row.values():
+            if row and len(row) != len(header):
                 raise StgEvalError(f"{path}, line {reader.line_num}: another number of columns than the header")
-            yield reader.line_num, dict(row)
+            yield reader.line_num, dict(zip(header, row, strict=False))  # a blank line has no columns at all
     except csv.Error as error:
         raise StgEvalError(f"{path}, line {reader.line_num}: {error}") from error
 

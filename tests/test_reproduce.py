@@ -1,0 +1,69 @@
+"""Recipes: the paper's rows, with every setting either stated or marked as our choice."""
+
+from __future__ import annotations
+
+import pytest
+
+from stg_eval import reproduce
+from stg_eval.reports.paper import paper
+from stg_eval.types import Guidance, StgEvalError
+
+RECIPES = {name: reproduce.recipe(name) for name in reproduce.names()}
+
+
+def test_there_is_a_recipe_for_each_table_and_for_figure_4() -> None:
+    assert set(RECIPES) == {"table1", "table2", "table3", "table4", "table5", "fig4"}
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_table_s_runs_make_each_of_its_rows_and_cells(number: int) -> None:
+    table = paper()["tables"][number]
+    runs = RECIPES[f"table{number}"].runs
+    for row in table["rows"]:
+        mine = [run for run in runs if run.model == row["model"] and row["guidance"] in run.guidance]
+        computed = [metric for run in mine for metric in run.suite.metrics]
+        published = [m for m, v in zip(table["metrics"], row["published"], strict=True) if v is not None]
+        assert sorted(computed) == sorted(published), "each metric once, from one suite"
+        if "against" in row:
+            base = next(r for r in table["rows"] if (r["model"], r["method"]) == (row["model"], row["against"]))
+            assert all(run.suite.baseline == base["guidance"] for run in mine)
+
+
+def test_tables_2_4_and_5_share_their_clips() -> None:
+    def clips(name: str) -> set[tuple[str, str, str]]:
+        return {(run.model, run.suite.name, g) for run in RECIPES[name].runs for g in run.guidance}
+
+    assert clips("table2") < clips("table4")
+    assert clips("table2") & clips("table5")
+    assert {(m, s) for m, s, _ in clips("table5")} == {(m, s) for m, s, _ in clips("table4")}
+    two, four = RECIPES["fig4"].runs[0].suite, RECIPES["table2"].runs[0].suite
+    assert (two.dataset, two.dataset_options, two.samples) == (four.dataset, four.dataset_options, four.samples)
+
+
+def test_sample_counts_are_the_paper_s() -> None:
+    ucf, i2v = (run.suite for run in RECIPES["table2"].runs)
+    assert (ucf.clips, ucf.metric_clips, ucf.reference_clips) == (10000, {"fvd": 2048, "is": 10000}, 2048)
+    assert (i2v.clips, i2v.samples) == (355 * 5, {"default": 5})
+    mochi, opensora = (run.suite for run in RECIPES["table1"].runs)
+    assert (mochi.clips, opensora.clips) == (100, 2700)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_guidance_is_written_as_signatures(name: str) -> None:
+    for run in RECIPES[name].runs:
+        assert len(set(run.guidance)) == len(run.guidance) >= 2
+        assert [str(Guidance.parse(g)) for g in run.guidance] == list(run.guidance)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_the_paper_leaves_open_is_marked_as_our_choice(name: str) -> None:
+    settings = RECIPES[name].settings
+    assert {s.model for s in settings} >= {run.model for run in RECIPES[name].runs}
+    ours = {s.name for s in settings if not s.stated}
+    assert {"rescaling", "layer numbering", "checkpoint, size, frames, fps, steps, precision"} <= ours
+    assert any(s.stated and s.name == "CFG scale" for s in settings)
+
+
+def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+    with pytest.raises(StgEvalError, match="did you mean 'table2'"):
+        reproduce.recipe("tabel2")
