@@ -6,7 +6,7 @@ The statistic is pure and takes any features; `FrechetVideoDistance` is for anyo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,23 +65,23 @@ def _gaussian(features: ArrayLike, ddof: int) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.linalg.qr(x - mean, mode="r") / np.sqrt(len(x) - ddof)
 
 
-@dataclass(frozen=True)
+@dataclass
 class FVD:
     """A set metric: an extractor and the Fréchet distance of its features."""
 
     extractor: Extractor
-    name: str = "FVD"
     ddof: int = 0
+    """See `frechet_distance`."""
+    signature: str = field(init=False)
+    """``FVD|<extractor>|n*|cov-n|v1``; `registry.counted` fills in the number of clips."""
 
-    @property
-    def signature(self) -> str:
-        """``FVD|<extractor>|n*|cov-n|v1``; `registry.counted` fills in the number of clips."""
-        return f"{self.name}|{self.extractor.signature}|n*|{'cov-n-1' if self.ddof else 'cov-n'}|{VERSION}"
+    def __post_init__(self) -> None:
+        self.signature = f"FVD|{self.extractor.signature}|n*|{'cov-n-1' if self.ddof else 'cov-n'}|{VERSION}"
 
     def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
         """Features [N, D] and the reference's [M, D] -> the distance. See `frechet_distance`."""
         if reference is None:
-            raise StgEvalError(f"{self.name} compares with real clips and got none")
+            raise StgEvalError("FVD compares with real clips and got none")
         return frechet_distance(features, reference, ddof=self.ddof)
 
 

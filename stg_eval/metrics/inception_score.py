@@ -7,7 +7,7 @@ in how frames reach the network. Each is a named preset here, and its name is pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,21 +114,20 @@ def score_logits(logits: ArrayLike, protocol: Protocol) -> Score:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class InceptionScore:
     """A set metric: a classifier's logits and their Inception Score under a protocol."""
 
     extractor: Extractor
     protocol: Protocol
-    name: str = "IS"
+    signature: str = field(init=False)
+    """``IS|<extractor>|n*|<protocol>|<splits>|<shuffle>|<eps>|v1``; `registry.counted` fills in the number of clips."""
 
-    @property
-    def signature(self) -> str:
-        """``IS|<extractor>|n*|<protocol>|<splits>|<shuffle>|v1``; `registry.counted` fills in the number of clips."""
+    def __post_init__(self) -> None:
         p = self.protocol
         splits = f"splits-of-{p.split_size}" if p.split_size else f"{p.splits}-splits"
         shuffle = "unshuffled" if p.shuffle_seed is None else f"shuffle{p.shuffle_seed}"
-        return f"{self.name}|{self.extractor.signature}|n*|{p.name}|{splits}|{shuffle}|eps{p.eps:g}|{VERSION}"
+        self.signature = f"IS|{self.extractor.signature}|n*|{p.name}|{splits}|{shuffle}|eps{p.eps:g}|{VERSION}"
 
     def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
         """Logits [N, classes] -> the mean over splits. `score_logits` gives the spread too."""

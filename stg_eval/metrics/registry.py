@@ -152,6 +152,7 @@ _CARDS = (
         kind="set",
         higher_is_better=False,
         module="stg_eval.metrics.sprites",
+        digits=3,
         needs_reference=True,
         min_clips=64,
         note=_EMBEDDED + "distances. Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not.",
@@ -216,3 +217,8 @@ def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
     except ImportError as error:
         raise StgEvalError(f"metric {card.name!r} cannot be loaded from {card.module}: {error}") from error
     return module.load(card.name, device)  # type: ignore[no-any-return]
+
+
+def counted(signature: str, num_clips: int) -> str:
+    """A set metric's signature with the number of clips behind a value: ``FVD|...|n*|...`` -> ``FVD|...|n2048|...``."""
+    return signature.replace("|n*|", f"|n{num_clips}|")
