@@ -194,6 +194,47 @@ def compare(
 
 
 @app.command()
+def export(
+    convention: Annotated[str, typer.Argument(help="vbench or evalcrafter.")],
+    run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")],
+    directory: Annotated[Path, typer.Argument(help="Where the videos go.")],
+) -> None:
+    """Copy a run's videos under the names that VBench or EvalCrafter expect."""
+    from stg_eval import verbs
+
+    lines, problems = verbs.export(convention, run, directory)
+    print("\n".join(lines))
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
+
+
+@app.command()
+def reproduce(
+    recipe: Annotated[str, typer.Argument(help="table1 ... table5, fig4.")],
+    model_override: Annotated[
+        list[str] | None,
+        typer.Option("--model-override", help="tiny-svd, tiny-mochi, tiny-opensora: small random weights; repeat."),
+    ] = None,
+    fraction: FractionOption = None,
+    limit: LimitOption = None,
+    set_: SetOption = None,
+    output: OutputOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: DryRunOption = False,
+    executor: ExecutorOption = "local",
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a table or figure of the paper: its protocol, its published values beside ours."""
+    from stg_eval import verbs
+
+    plans = verbs.recipe_plans(recipe, model_override or (), fraction=fraction, limit=limit, settings=set_ or ())
+    if dry_run:
+        print(verbs.recipe_dry_run(recipe, plans, store))
+        return
+    _finish(verbs.reproduce(recipe, plans, store, output or Path("runs") / recipe, executor, device))
+
+
+@app.command()
 def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
     """Print a run's table, settings and provenance."""
     from stg_eval import verbs

@@ -9,14 +9,19 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from stg_eval import export as exporting
 from stg_eval import generators, results, summary, weights
+from stg_eval import reproduce as reproducing
 from stg_eval import run as running
 from stg_eval import score as scoring
 from stg_eval import sweep as sweeping
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.plan import Plan, make_plan
 from stg_eval.provenance import provenance
-from stg_eval.reports import tables, write_report
+from stg_eval.reports import tables
+from stg_eval.reports.paper import paper_tables
+from stg_eval.reports.render import to_markdown
+from stg_eval.reports.report import write_report
 from stg_eval.results import Results
 from stg_eval.score import Item
 from stg_eval.store import Store
@@ -48,12 +53,6 @@ def plan(
     settings: Sequence[str] = (),
 ) -> Plan:
     """`make_plan` from the command line's strings: metrics "a,b", settings ["key=value", ...]."""
-    pairs = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise StgEvalError(f"--set {text} has no value; write --set {text}=VALUE")
-        pairs[key.strip()] = value.strip()
     return make_plan(
         suite,
         model,
@@ -62,7 +61,7 @@ def plan(
         limit=limit,
         fraction=fraction,
         seeds=seeds,
-        settings=pairs,
+        settings=_pairs(settings),
     )
 
 
@@ -164,6 +163,68 @@ def report(runs: Sequence[Path], output: Path | None) -> Path:
     return write_report(found, Path(found[0].run["store"]), output or runs[0] / "report")
 
 
+def recipe_plans(
+    name: str,
+    overrides: Sequence[str],
+    *,
+    fraction: float | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+) -> list[Plan]:
+    """The plans of a table or figure of the paper. `overrides` such as "tiny-svd" put small random weights in the place
+    of a model's own. A smoke run may have fewer clips than a set metric needs: that cell then says so."""
+    smoke = {f"tiny-{model}": model for model in generators.MODELS if generators.smoke_settings(model)}
+    for override in overrides:
+        if override not in smoke:
+            raise StgEvalError(f"unknown --model-override {override!r} (known: {', '.join(smoke)})")
+    replaced = {smoke[override] for override in overrides}
+    small = fraction is not None or limit is not None
+    return [
+        make_plan(
+            run.suite,
+            run.model,
+            guidance=run.guidance,
+            limit=limit,
+            fraction=fraction,
+            settings=(generators.smoke_settings(run.model) if run.model in replaced else {}) | _pairs(settings),
+            allow_few=small,
+        )
+        for run in reproducing.recipe(name).runs
+    ]
+
+
+def recipe_dry_run(name: str, plans: Sequence[Plan], store: Path) -> str:
+    """The recipe's settings, stated and chosen, and the forecast of each of its runs."""
+    recipe = reproducing.recipe(name)
+    lines = [f"# {recipe.title}", ""]
+    lines += [f"- {s.model}: {s.name}: {s.value}" + ("" if s.stated else " (our choice)") for s in recipe.settings]
+    return "\n\n".join(["\n".join(lines), *(dry_run(plan, store) for plan in plans)])
+
+
+def reproduce(name: str, plans: Sequence[Plan], store: Path, output: Path, executor: str, device: str) -> Finished:
+    """Run a recipe's plans and print the paper's table beside ours."""
+    recipe = reproducing.recipe(name)
+    done = []
+    for plan in plans:
+        folder = output / f"{plan.suite.name}-{plan.card.name}"
+        done.append(running.run(plan, store_path=store, output=folder, device=_device(device), executor=executor))
+    page = write_report(done, store, output / "report")
+    if recipe.table is None:
+        text = "\n\n".join(tables.markdown(one) for one in done)
+    else:
+        text = "\n\n".join(to_markdown(table) for table in paper_tables(done, numbers=[recipe.table]))
+    return Finished(text, page, [line for one in done for line in _missing_lines(one)])
+
+
+def export(convention: str, path: Path, directory: Path) -> tuple[list[str], list[str]]:
+    """Copy a run's videos under a benchmark's names; a line for each variant, and one for what departs from the letter."""
+    writers = {"vbench": exporting.export_vbench, "evalcrafter": exporting.export_evalcrafter}
+    if convention not in writers:
+        raise StgEvalError(f"cannot export for {convention!r} (known: {', '.join(writers)})")
+    exported = writers[convention](results.load(path), directory)
+    return [f"{e.folder}: {e.videos} videos" for e in exported], [p for e in exported for p in e.problems]
+
+
 def fetch_weights(name: str, source: Path | None) -> str:
     """Bring a checkpoint here, with a progress bar; returns a line for people."""
     from stg_eval.progress import progress
@@ -190,6 +251,16 @@ def show(path: Path) -> str:
     found = results.load(path)
     record = {key: found.run[key] for key in found.run if key not in ("missing", "problems")}
     return f"{tables.markdown(found)}\n{json.dumps(record, indent=1, ensure_ascii=False)}"
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise StgEvalError(f"--set {text} has no value; write --set {text}=VALUE")
+        pairs[key.strip()] = value.strip()
+    return pairs
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -97,6 +97,12 @@ def cost(name: str, guidance: Guidance) -> float:
     return float(_module(name).cost(guidance))
 
 
+def smoke_settings(name: str) -> dict[str, JSONValue]:
+    """Settings (`weights`, height, ...) that make a model small, quick and random, for trying a whole run on any
+    machine. Empty for a model that has none. Its module calls them SMOKE."""
+    return dict(getattr(_module(name), "SMOKE", {}))
+
+
 def load(name: str, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
     """Load a model's weights. `weights` is the card's checkpoint, another hub id, or a local folder.
 
