@@ -217,7 +217,7 @@ def reproduce(name: str, plans: Sequence[Plan], store: Path, output: Path, execu
 
 
 def export(convention: str, path: Path, directory: Path) -> tuple[list[str], list[str]]:
-    """Copy a run's videos under a benchmark's names; a line for each variant, and one for what departs from the letter."""
+    """Copy a run's videos under a benchmark's names; a line for each variant, and for what departs from the letter."""
     writers = {"vbench": exporting.export_vbench, "evalcrafter": exporting.export_evalcrafter}
     if convention not in writers:
         raise StgEvalError(f"cannot export for {convention!r} (known: {', '.join(writers)})")
