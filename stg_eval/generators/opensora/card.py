@@ -65,9 +65,9 @@ def cost(guidance: Guidance) -> float:
 def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
     """`weights` is the transformer's hub id or local folder; settings `vae` and `text_encoder` name the other two.
 
-    ``random-weights(small)`` is a tiny model of all 28 layers for trying things out on a CPU, and
-    ``random-weights(full)`` the full-size model for timing; their clips are noise. Raises StgEvalError where a part is
-    missing, incomplete or of another kind.
+    ``random-weights(seed=0)`` is a tiny model of all 28 layers for trying things out on a CPU, and
+    ``random-weights(full,seed=0)`` one of the released size for timing; their clips are noise. Raises StgEvalError
+    where a part is missing, incomplete or of another kind.
     """
     from stg_eval.generators.opensora.generator import OpenSoraGenerator
 

@@ -35,6 +35,11 @@ class OpenSoraPipelineOutput(BaseOutput):
     """By output_type: "np" float32 [B, T, H, W, 3] in 0..1, "pt" [B, T, 3, H, W], "pil" lists, "latent" latents."""
 
 
+def rectified_flow() -> FlowMatchEulerDiscreteScheduler:
+    """Open-Sora's scheduler. Its sigmas are 1 - noise level, since the model predicts x0 - noise, as Mochi's does."""
+    return FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+
+
 class OpenSoraPipeline(DiffusionPipeline):
     """Text to video. Batch rows of the transformer are [conditional, unconditional]."""
 
@@ -75,7 +80,7 @@ class OpenSoraPipeline(DiffusionPipeline):
             encoder,
             STDiT3.from_pretrained(transformer, torch_dtype),
             OpenSoraVAE.from_pretrained(vae, torch_dtype),
-            FlowMatchEulerDiscreteScheduler(),
+            rectified_flow(),
         )
 
     def encode_prompt(
@@ -146,10 +151,10 @@ class OpenSoraPipeline(DiffusionPipeline):
         self.scheduler.set_shift(shift)
         sigmas = 1 - np.arange(num_inference_steps) / num_inference_steps
         self.scheduler.set_timesteps(sigmas=sigmas.tolist(), device=device)
-        timesteps = self.scheduler.timesteps
         given = None if frame_mask is None else _GivenFrames(frame_mask.to(device))
-        with self.progress_bar(total=len(timesteps)) as bar:
-            for i, t in enumerate(timesteps):
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+            for i, timestep in enumerate(self.scheduler.timesteps):
+                t = 1000 - timestep  # the model is told the noise, which falls; the scheduler's clock runs to the clip
                 if given:
                     latents = given.begin_step(latents, t, generator)
                 repeats = len(embeds) // batch
@@ -166,13 +171,12 @@ class OpenSoraPipeline(DiffusionPipeline):
                 if self.do_classifier_free_guidance:
                     conditional, unconditional = prediction.chunk(2)
                     prediction = unconditional + guidance_scale * (conditional - unconditional)
-                # The model predicts x0 - noise, the scheduler wants noise - x0.
-                stepped = self.scheduler.step(-prediction, t, latents, return_dict=False)[0]
+                stepped = self.scheduler.step(prediction, timestep, latents, return_dict=False)[0]
                 latents = given.end_step(stepped, latents) if given else stepped
                 if callback_on_step_end is not None:
                     tensors = {"latents": latents, "prompt_embeds": prompt_embeds}
                     asked = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    latents = callback_on_step_end(self, i, t, asked).get("latents", latents)
+                    latents = callback_on_step_end(self, i, timestep, asked).get("latents", latents)
                 bar.update()
 
         frames: Any = latents

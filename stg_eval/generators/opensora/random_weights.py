@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import nn
 from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
-from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
+from stg_eval.generators.opensora.pipeline import OpenSoraPipeline, rectified_flow
 from stg_eval.generators.opensora.stdit3 import STDiT3
 from stg_eval.generators.opensora.vae import OpenSoraVAE
 from stg_eval.types import StgEvalError
@@ -22,24 +22,20 @@ SMALL_VAE: dict[str, Any] = {
     "vae_temporal": {"filters": 8, "num_res_blocks": 1, "num_groups": 4},
 }
 
-_SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "random-weights(small)": (SMALL_TRANSFORMER, SMALL_VAE),
-    "random-weights(full)": ({}, {}),
-}
-
 
 def random_pipeline(name: str, torch_dtype: torch.dtype) -> OpenSoraPipeline:
-    """The pipeline `random-weights(small)` or `random-weights(full)`; the same weights every time.
+    """The pipeline `random-weights(seed=N)`, or at full size `random-weights(full,seed=N)`; the same for the same N.
 
     The text encoder is a one-layer T5 over bytes in both, since T5-XXL's size has no part in a denoising step.
     Raises StgEvalError for other names.
     """
-    if name not in _SIZES:
-        raise StgEvalError(f"no weights {name}; choose {' or '.join(_SIZES)}")
-    transformer_config, vae_config = _SIZES[name]
+    match = re.fullmatch(r"random-weights\((full,)?seed=(\d+)\)", name)
+    if not match:
+        raise StgEvalError(f"write random weights as random-weights(seed=0) or random-weights(full,seed=0), not {name}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        transformer = STDiT3(**transformer_config)
+        torch.manual_seed(int(match[2]))
+        transformer = STDiT3(**({} if match[1] else SMALL_TRANSFORMER))
+        vae = OpenSoraVAE(**({} if match[1] else SMALL_VAE))
         encoder = T5EncoderModel(
             T5Config(
                 vocab_size=384,
@@ -51,9 +47,8 @@ def random_pipeline(name: str, torch_dtype: torch.dtype) -> OpenSoraPipeline:
                 feed_forward_proj="gated-gelu",
             )
         )
-        vae = OpenSoraVAE(**vae_config)
     for model in (transformer, vae):
         nn.Module.to(model, torch_dtype)  # ModelMixin.to warns of parts to keep in float32, of which there are none
     for model in (encoder, transformer, vae):
         model.requires_grad_(False).eval()
-    return OpenSoraPipeline(ByT5Tokenizer(), encoder, transformer, vae, FlowMatchEulerDiscreteScheduler())
+    return OpenSoraPipeline(ByT5Tokenizer(), encoder, transformer, vae, rectified_flow())
