@@ -46,7 +46,7 @@ class DynamicDegree:
                 f"{video.width}x{video.height} is too small for RAFT, whose flow is nan below 121 pixels a side"
             )
         self._size = self._batch or batch_size(video.height, video.width, self._device)
-        self._interval = max(1, round(video.fps / 8))
+        self._interval = sampling_interval(video.fps)
         self._threshold = 6.0 * (min(video.height, video.width) / 256.0)
         self._expected = video.num_frames and -(-video.num_frames // self._interval)
         self._verdict: bool | None = None
@@ -125,6 +125,11 @@ class DynamicDegree:
         flow = self._raft(first, second, iters=ITERATIONS, test_mode=True)[1][0].permute(1, 2, 0).cpu().numpy()
         lengths = np.sqrt(np.square(flow[..., 0]) + np.square(flow[..., 1]))
         return float(np.mean(abs(np.sort(-lengths.flatten()))[: int(lengths.size * 0.05)]))
+
+
+def sampling_interval(fps: float) -> int:
+    """Every how many frames one is looked at: 8 a second, as near as whole steps come."""
+    return max(1, round(fps / 8))
 
 
 def padding(height: int, width: int) -> tuple[int, int, int, int]:
