@@ -47,7 +47,7 @@ def load_checkpoint(cls: Any, source: str | Path, *, model_type: str, torch_dtyp
     import torch
 
     folder = fetch(source, (CONFIG, "*.safetensors", "*.safetensors.index.json"))
-    config = read_config(folder, model_type)
+    config = read_config(folder, (model_type, cls.__name__))
     accepted = inspect.signature(cls.__init__).parameters
     with torch.device("meta"):
         model = cls(**{name: value for name, value in config.items() if name in accepted})
@@ -69,8 +69,11 @@ def load_checkpoint(cls: Any, source: str | Path, *, model_type: str, torch_dtyp
     return model.requires_grad_(False).eval()
 
 
-def read_config(folder: Path, model_type: str) -> dict[str, Any]:
-    """config.json of a folder. Raises StgEvalError where it is missing, broken or of another kind of model."""
+def read_config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
+    """config.json of a folder: `kinds` are the model's name on the hub and its class here, which diffusers writes.
+
+    Raises StgEvalError where it is missing, broken or of another kind of model.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         found = config.get("model_type") or config.get("_class_name")
@@ -78,8 +81,8 @@ def read_config(folder: Path, model_type: str) -> dict[str, Any]:
         raise StgEvalError(f"{folder} is not an Open-Sora folder: it has no {CONFIG}") from None
     except (ValueError, AttributeError):
         raise StgEvalError(f"{folder / CONFIG} is not readable JSON; download it again") from None
-    if found != model_type:
-        raise StgEvalError(f"{folder} is not an Open-Sora 1.2 {model_type}: its {CONFIG} says {found!r}")
+    if found not in kinds:
+        raise StgEvalError(f"{folder} is not an Open-Sora 1.2 {kinds[0]}: its {CONFIG} says {found!r}")
     return dict(config)
 
 

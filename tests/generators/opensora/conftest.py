@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,18 @@ def golden_pipe(stdit3: STDiT3, vae: OpenSoraVAE) -> OpenSoraPipeline:
     return pipe
 
 
-@pytest.fixture
-def small_pipe() -> OpenSoraPipeline:
+@pytest.fixture(scope="session")
+def _small_pipe() -> OpenSoraPipeline:
     pipe = random_pipeline("random-weights(seed=0)", torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+@pytest.fixture
+def small_pipe(_small_pipe: OpenSoraPipeline) -> Iterator[OpenSoraPipeline]:
+    """Built once; a test's hooks do not outlive it."""
+    yield _small_pipe
+    _small_pipe.transformer._forward_pre_hooks.clear()
 
 
 @pytest.fixture
