@@ -13,7 +13,6 @@ from argparse import Namespace
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
