@@ -73,12 +73,13 @@ def make_plan(
     seeds: int | None = None,
     settings: Mapping[str, str | JSONValue] | None = None,
     allow_few: bool = False,
+    dry: bool = False,
 ) -> Plan:
     """Spell out a run.
 
     `guidance` takes the card's preset names or signatures; empty means the suite's. `settings` are `--set` values:
     REQUEST_SETTINGS, `weights`, `batch_size`, or the card's own. `allow_few` lets a set metric with too few clips
-    pass; its cell then says so.
+    pass; its cell then says so. A `dry` plan is for counting: data that is not there gets stand-ins.
 
     Raises StgEvalError for an unknown model, metric, preset or setting (with the nearest name), for too few clips, and
     for a suite that does not fit the model.
@@ -91,10 +92,13 @@ def make_plan(
     if duplicates:
         raise StgEvalError(f"guidance {' and '.join(sorted(duplicates))} are the same; give each once")
     baseline = suite.baseline if suite.baseline in {v.name for v in variants} else variants[0].name
-    pairs = list(samples(suite, open_dataset(suite), limit=limit, fraction=fraction, seeds=seeds))
+    pairs = list(samples(suite, open_dataset(suite), limit=limit, fraction=fraction, seeds=seeds, dry=dry))
     if not pairs:
         raise StgEvalError(f"suite {suite.name!r} has no cases to show; give a larger --limit or --fraction")
-    cards = tuple(metrics.card(name) for name in (metric_names or suite.metrics))
+    names = list(metric_names or suite.metrics)
+    if set(names) & set(suite.keep_static) and "static_filter" not in names:
+        names.append("static_filter")
+    cards = tuple(metrics.card(name) for name in names)
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
     weights = weights_identity(card.weights)
@@ -117,7 +121,8 @@ def make_plan(
 def _scored(suite: Suite, metric: MetricCard, cases: Sequence[Case]) -> list[bool]:
     """Suites such as VBench give each dimension its own prompts; others take a metric on the first N clips only."""
     first = suite.metric_clips.get(metric.name, len(cases))
-    return [i < first and (not suite.score_by_tag or metric.name in case.tags) for i, case in enumerate(cases)]
+    tags = set(suite.keep_static) if metric.name == "static_filter" else {metric.name}
+    return [i < first and (not suite.score_by_tag or bool(tags & set(case.tags))) for i, case in enumerate(cases)]
 
 
 def _variant(card: ModelCard, name: str) -> Variant:

@@ -209,7 +209,12 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
                 wanted = plan.scored(card, variant.name)
                 part[card.name] = [found.get(k, np.nan) if w else np.nan for k, w in zip(keys, wanted, strict=True)]
         parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    for metric in [card.name for card in plan.metrics if card.name in plan.suite.keep_static]:
+        from stg_eval.metrics.vbench.static_filter import keep_static
+
+        table = keep_static(table, metric, plan.suite.keep_static[metric])
+    return table
 
 
 def _missing(plan: Plan, problems: dict[str, str]) -> list[dict[str, Any]]:

@@ -57,6 +57,17 @@ _CARDS = (
         note=_DIMENSION + " Each clip is 0 or 1 (moving), so intervals are wide.",
     ),
     MetricCard(
+        name="static_filter",
+        title="Static clips",
+        short="Static",
+        kind="clip",
+        higher_is_better=True,
+        module="stg_eval.metrics.vbench.static_filter",
+        needs_case=True,
+        weights=("raft-things",),
+        note="Share of clips that VBench's static filter passes; temporal flickering counts the first few of them.",
+    ),
+    MetricCard(
         name="imaging_quality",
         title="Imaging Quality",
         short="IQ",
