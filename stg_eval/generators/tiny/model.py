@@ -61,7 +61,7 @@ class SquaredReLU(nn.Module):
     """max(x, 0)^2 (So et al., 2021)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x).square()
+        return F.relu(x, inplace=True).square()
 
 
 class Block(nn.Module):
