@@ -108,7 +108,8 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         lines = _lines(metrics, row, group, against, ours, results, notes)
         model = "" if row is not group[0] else paper()["models"][row["model"]]["title"]
         for i, (label, cells) in enumerate(lines):
-            rows.append(Row((model if i == 0 else "", row["method"] if i == 0 else "", label), cells, group=i == 0))
+            names = (model, row["method"], label) if i == 0 else ("", "", label)
+            rows.append(Row(names, cells, above="" if i else "rule" if model else "space"))
     remarks = [f"Published: {layout['protocol']}"]
     if "note" in layout:
         remarks.append(layout["note"])
@@ -124,12 +125,12 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         )
     return Table(
         name=f"table-{n}",
-        title=f"Table {n} of the paper: {layout['title']}",
+        title=f"{layout['title']} (Table {n} of the paper)",
         heads=("Model", "Method", ""),
         columns=tuple(_head(metric) for metric in metrics),
         rows=tuple(rows),
         notes=tuple(notes),
-        remarks=tuple(remarks),
+        remarks=tuple(dict.fromkeys(remarks)),
     )
 
 
@@ -216,7 +217,7 @@ def _verdict(claimed: float | None, ours: _Ours, compared: tuple[Column, Estimat
     if not compared:
         return Cell("not compared")
     told = verdict(compared[0], claimed, compared[1])
-    return Cell(f"{told} at n = {compared[1].n}" if told == CANNOT_TELL else told)
+    return Cell(told, after=f"n = {compared[1].n}" if told == CANNOT_TELL else "")
 
 
 def _signed(value: float | None, digits: int) -> str:

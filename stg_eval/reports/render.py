@@ -86,7 +86,7 @@ def to_html(table: Table, *, whiskers: bool = False) -> str:
             f'<th scope="row" class="label">{_html_label(h, text)}</th>'
             for h, text in zip(table.heads, row.labels, strict=True)
         )
-        group = ' class="group"' if row.group else ""
+        group = f' class="{row.above}"' if row.above else ""
         rows.append(f"<tr{group}>{labels}{''.join(map(cell, row.cells, reach))}</tr>")
     notes = "".join(f"<li value={i}>{prose_html(note)}</li>" for i, note in enumerate(table.notes, 1))
     remarks = "".join(f"<p>{prose_html(remark)}</p>" for remark in table.remarks)
@@ -124,9 +124,7 @@ def to_latex(table: Table) -> str:
             text = rf"\textbf{{{text}}}"
         if c.note:
             text += rf"\textsuperscript{{{c.note}}}"
-        text += {"better": r"\,$\checkmark$", "worse": r"\,$\times$", "": ""}[c.mark]
-        small = _latex_number(interval(c))
-        return rf"\shortstack[r]{{{text}\\[-1pt]{{\tiny {small}}}}}" if small else text
+        return text + {"better": r"\rlap{\,$\checkmark$}", "worse": r"\rlap{\,$\times$}", "": ""}[c.mark]
 
     def label(name: str, text: str) -> str:
         return rf"\texttt{{{latex(text)}}}" if is_code(name) else latex(text)
@@ -134,10 +132,14 @@ def to_latex(table: Table) -> str:
     heads = [*(latex(h) for h in table.heads), *(latex(c) for c in table.columns)]
     lines = []
     for i, row in enumerate(table.rows):
-        if row.group and i:
-            lines.append(r"\midrule")
+        if row.above and i:
+            lines.append(r"\midrule" if row.above == "rule" else r"\addlinespace")
         labels = [label(h, text) for h, text in zip(table.heads, row.labels, strict=True)]
-        lines.append(" & ".join([*labels, *map(cell, row.cells)]) + r" \\")
+        intervals = [_latex_number(interval(c)) for c in row.cells]
+        lines.append(" & ".join([*labels, *map(cell, row.cells)]) + (r" \\[-1pt]" if any(intervals) else r" \\"))
+        if any(intervals):
+            small = [rf"{{\tiny {text}}}" if text else "" for text in intervals]
+            lines.append(" & ".join([""] * len(labels) + small) + r" \\[1pt]")
     below = [rf"\textsuperscript{{{i}}} {_latex_prose(note)}" for i, note in enumerate(table.notes, 1)]
     below += [_latex_prose(remark) for remark in table.remarks]
     foot = [
@@ -147,7 +149,7 @@ def to_latex(table: Table) -> str:
     ]
     return "\n".join(
         [
-            r"\begin{table}[tbp]",
+            r"\begin{table}[htbp]",
             r"\centering\footnotesize",
             rf"\caption{{{latex(table.title)}}}",
             rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}",
@@ -169,13 +171,14 @@ def to_latex(table: Table) -> str:
 PREAMBLE = r"""% Tables of stg-eval. Compile this file, or \input one of the tables with this preamble.
 \documentclass[10pt]{article}
 \usepackage[a4paper,margin=2cm]{geometry}
-\usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}\usepackage[T1]{fontenc}}{}
 \usepackage[utf8]{inputenc}
 \usepackage{booktabs,amsmath,amssymb,graphicx}
 % Shrinks a table that is wider than the text, and leaves others alone.
 \newsavebox{\widetable}
 \newcommand{\maxwidth}[1]{\sbox{\widetable}{#1}%
   \ifdim\wd\widetable>\linewidth\resizebox{\linewidth}{!}{\usebox{\widetable}}\else\usebox{\widetable}\fi}
+\setlength{\tabcolsep}{8pt}
 \pdfinfoomitdate=1 \pdftrailerid{} \pdfsuppressptexinfo=-1
 \begin{document}
 """
@@ -204,7 +207,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "[": "{[}",
     "]": "{]}",
     "↑": r"$\uparrow$",
@@ -231,11 +234,16 @@ def latex(text: str) -> str:
     for char in " ".join(text.split()):
         if char in _LATEX:
             out.append(_LATEX[char])
-        elif char.isascii() or (0xA1 <= ord(char) <= 0x17E and unicodedata.category(char).startswith("L")):
+        elif char.isascii() or _accented(char):
             out.append(char)
         else:
             out.append(rf"\texttt{{U+{ord(char):04X}}}")
     return "".join(out)
+
+
+def _accented(char: str) -> bool:
+    """A Latin letter that pdflatex has in every font encoding."""
+    return char in "ßæœøåÆŒØÅ" or (0xC0 <= ord(char) <= 0x17E and unicodedata.normalize("NFD", char)[0].isascii())
 
 
 def _latex_number(text: str) -> str:

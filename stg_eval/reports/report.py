@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stg_eval.reports import render
+from stg_eval.reports import figures, render
 from stg_eval.reports.gallery import write_page
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.tables import Table, run_name, run_tables
+from stg_eval.reports.tables import Table, difference_table, run_name, run_tables, variant_title
 from stg_eval.results import Results
+from stg_eval.types import Guidance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = {".md": render.to_markdown, ".tex": render.to_latex, ".csv": render.to_csv, ".html": render.to_html}
 
@@ -18,23 +23,68 @@ SUFFIXES = {".md": render.to_markdown, ".tex": render.to_latex, ".csv": render.t
 def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """Write tables (Markdown, LaTeX, CSV, HTML), figures (PDF, PNG, SVG) and the gallery of `results` to folder `out`.
 
-    `store_root` holds the clips that `Results.scores["file"]` names. Returns the path of the page.
+    `store_root` holds the clips that `Results.scores["file"]` names. A run with a ratings.csv beside its table.json
+    (rater, case, variant, aspect, rating) gets the figure of human ratings too. Returns the path of the page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    names = []
-    for one in results:
-        for table in run_tables(one):
-            names.append(_write_table(out / "tables", f"{_slug(run_name(one))}-{table.name}", table))
-    names += [_write_table(out / "tables", table.name, table) for table in paper_tables(results)]
-    (out / "tables" / "tables.tex").write_text(render.latex_document(names), encoding="utf-8")
+    named = [(name, one) for name, one in zip(_names(results), results, strict=True)]
+    layouts = [(f"{name}-{table.name}", table) for name, one in named for table in run_tables(one)]
+    layouts += [(table.name, table) for table in paper_tables(results)]
+    for name, table in layouts:
+        _write_table(out / "tables" / name, table)
+    document = render.latex_document([name for name, _ in layouts])
+    (out / "tables" / "tables.tex").write_text(document, encoding="utf-8")
+    for name, one in named:
+        for kind, figure in _figures(one, store_root):
+            figures.save(figure, out / "figures" / f"{name}-{kind}")
     return write_page(results, store_root, out / "index.html")
 
 
-def _write_table(folder: Path, name: str, table: Table) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
+def _figures(results: Results, store_root: Path) -> Iterator[tuple[str, Figure]]:
+    """The figures that this run has data for."""
+    yield "scores", figures.panels(results, "value")
+    if difference_table(results):
+        yield "differences", figures.panels(results, "difference")
+    yield from _sweep_figures(results)
+    for case, seed in _first_pairs(results):
+        clips = figures.clips_of(results, store_root, case, seed)
+        if clips:
+            yield f"strip-{_slug(case)}-{seed}", figures.strip(clips)
+    if (results.path / "ratings.csv").is_file():
+        titles = {name: variant_title(results, name) for name in results.variants}
+        yield "ratings", figures.ratings(figures.read_ratings(results.path / "ratings.csv"), titles)
+
+
+def _sweep_figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    """Fig. 4 where several scales were run with FVD and a clip metric; maps where several layers were."""
+    guidance = [Guidance.parse(v["signature"]) for v in results.run["variants"]]
+    settings = {(g.layers, g.spatial_scale, g.temporal_scale, g.joint_scale) for g in guidance if g.method}
+    fvd = next((c.name for c in results.columns if c.name.startswith("fvd")), None)
+    others = [c.name for c in results.columns if c.kind == "clip" and c.higher_is_better]
+    across = "imaging_quality" if "imaging_quality" in others else next(iter(others), None)
+    scales = {g.cfg_scale for g in guidance if not g.method}
+    if fvd and across and (len(settings) > 1 or len(scales) > 1):
+        yield "scales", figures.trade_off([results], across, fvd)
+    if len({layers for layers, *_ in settings}) > 1:
+        for column in results.columns:
+            yield f"layers-{_slug(column.name)}", figures.heat_map(results, column.name)
+
+
+def _first_pairs(results: Results, count: int = 1) -> list[tuple[str, int]]:
+    """The first pair of the run: not chosen by how it looks."""
+    pairs = results.scores[["case", "seed"]].drop_duplicates().head(count)
+    return [(str(case), int(seed)) for case, seed in pairs.itertuples(index=False)]
+
+
+def _names(results: Sequence[Results]) -> list[str]:
+    """A file name for each run, all different."""
+    slugs = [_slug(run_name(one)) for one in results]
+    return [slug if slugs.count(slug) == 1 else f"{slug}-{i}" for i, slug in enumerate(slugs, 1)]
+
+
+def _write_table(stem: Path, table: Table) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, write in SUFFIXES.items():
-        (folder / f"{name}{suffix}").write_text(write(table), encoding="utf-8")
-    return name
+        stem.with_name(stem.name + suffix).write_text(write(table), encoding="utf-8")
 
 
 def _slug(text: str) -> str:

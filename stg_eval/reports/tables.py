@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from stg_eval.results import Column, Estimate, Results
 
@@ -37,8 +38,8 @@ class Cell:
 class Row:
     labels: tuple[str, ...]
     cells: tuple[Cell, ...]
-    group: bool = False
-    """Starts a group: a rule stands above it."""
+    above: Literal["", "space", "rule"] = ""
+    """What sets it off from the row before."""
 
 
 @dataclass(frozen=True)
