@@ -19,7 +19,8 @@ def to_markdown(table: Table) -> str:
     def cell(c: Cell) -> str:
         text = f"**{_minus(c.text)}**" if c.best else _minus(c.text)
         note = f"({c.note})" if c.note else ""
-        return " ".join(part for part in (text + note, _minus(interval(c)), MARKS.get(c.mark, "")) if part)
+        small = _minus(interval(c)) if c.low else f"({c.after})" if c.after else ""
+        return " ".join(part for part in (text + note, small, MARKS[c.mark]) if part)
 
     labels = [[_markdown_label(h, text) for h, text in zip(table.heads, row.labels, strict=True)] for row in table.rows]
     grid = [

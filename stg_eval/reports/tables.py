@@ -180,10 +180,11 @@ def run_tables(results: Results) -> list[Table]:
 
 
 def markdown(results: Results) -> str:
-    """A run as Markdown, for standard output."""
+    """The tables of a run as Markdown, for standard output; those of the paper too where the run holds rows of them."""
+    from stg_eval.reports.paper import paper_tables
     from stg_eval.reports.render import to_markdown
 
-    return "\n".join(to_markdown(table) for table in run_tables(results))
+    return "\n".join(to_markdown(table) for table in [*run_tables(results), *paper_tables([results])])
 
 
 def variant_title(results: Results, name: str) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from stg_eval.reports import tables
+from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.render import to_html
 from stg_eval.results import Results
 from stg_eval.types import StgEvalError
@@ -48,6 +49,7 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     page = template.render(
         title=" · ".join(tables.run_title(one) for one in results),
         runs=[_numbers(one) for one in results],
+        paper=[_safe(to_html(table)) for table in paper_tables(results)],
         style=_safe(_part("style.css")),
         script=_safe("\n".join(_part(name) for name in SCRIPTS)),
         data=_safe(data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
