@@ -292,3 +292,36 @@ def test_chunks_of_any_size_give_the_same_flickering(make_clip):
             scorer.update(np.ascontiguousarray(part))
         results.add(scorer.end())
     assert len(results) == 1
+
+
+@pytest.fixture
+def installed_weights(random_weights, monkeypatch):
+    """The random checkpoints, as if `stg-eval weights fetch` had brought them."""
+    monkeypatch.setattr("stg_eval.weights.require", random_weights.__getitem__)
+
+
+def test_official_engine_and_ours_agree_on_all_five(make_clip, installed_weights, capsys):
+    from stg_eval.metrics import registry
+    from stg_eval.metrics.vbench import official as engine
+
+    path = make_clip(3)
+    ours = {name: registry.load(registry.card(name), "cpu") for name in TOLERANCE}
+    theirs = {name: engine.load(name, "cpu") for name in TOLERANCE}
+    (outcome,) = score_clips([(path, None)], {**ours, **{f"official {n}": s for n, s in theirs.items()}}, {})
+    assert outcome.problems == {}
+    for name in TOLERANCE:
+        assert outcome.values[name] == pytest.approx(outcome.values[f"official {name}"], abs=1e-5), name
+        assert theirs[name].signature.endswith("|official")
+        assert theirs[name].signature != ours[name].signature
+    assert capsys.readouterr().out == "", "stdout is for results"
+
+
+def test_official_engine_names_what_it_cannot_read(make_clip, installed_weights, tmp_path):
+    from stg_eval.metrics.vbench import official as engine
+
+    other = tmp_path / "clip.mov"
+    other.write_bytes(make_clip(3).read_bytes())
+    (outcome,) = score_clips([(other, None)], {"it": engine.load("temporal_flickering", "cpu")}, {})
+    assert outcome.problems == {"it": "the official vbench reads only .mp4 files, not .mov"}
+    with pytest.raises(StgEvalError, match="no metric 'fvd'"):
+        engine.load("fvd", "cpu")
