@@ -78,6 +78,7 @@ def run(
         fraction=fraction,
         seeds=seeds,
         settings=set_ or (),
+        dry=dry_run,
     )
     if dry_run:
         print(verbs.dry_run(plan, store))
@@ -227,7 +228,9 @@ def reproduce(
     """Make a table or figure of the paper: its protocol, its published values beside ours."""
     from stg_eval import verbs
 
-    plans = verbs.recipe_plans(recipe, model_override or (), fraction=fraction, limit=limit, settings=set_ or ())
+    plans = verbs.recipe_plans(
+        recipe, model_override or (), fraction=fraction, limit=limit, settings=set_ or (), dry=dry_run
+    )
     if dry_run:
         print(verbs.recipe_dry_run(recipe, plans, store))
         return
@@ -301,6 +304,18 @@ def where(name: Annotated[str, typer.Argument(help="A name from `stg-eval weight
     from stg_eval import weights
 
     print(weights.require(name).path)
+
+
+data_app = typer.Typer(help="Data sets of the suites.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command(name="fetch")
+def fetch_data(name: Annotated[str, typer.Argument(help="evalcrafter, vbench-i2v or ucf101.")]) -> None:
+    """Download what may be; say size, licence, and the steps that are left to do by hand."""
+    from stg_eval.datasets import files
+
+    print("\n".join(files.fetch(name)))
 
 
 def _finish(finished: Finished) -> None:

@@ -55,8 +55,12 @@ def names() -> list[str]:
     return list(paper()["recipes"]["recipes"])
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe of a table or figure. Raises StgEvalError with the nearest name for an unknown one."""
+def recipe(name: str, *, fraction: float | None = None, limit: int | None = None) -> Recipe:
+    """The recipe of a table or figure. A smoke run (`fraction`, `limit`: see `stg_eval.suites.samples`) compares with
+    no more real clips than it makes itself.
+
+    Raises StgEvalError with the nearest name for an unknown recipe.
+    """
     entry = paper()["recipes"]["recipes"].get(name)
     if entry is None:
         near = get_close_matches(name, names(), n=1)
@@ -64,21 +68,30 @@ def recipe(name: str) -> Recipe:
         raise StgEvalError(f"there is no recipe {name!r}{hint} (known: {', '.join(names())})")
     number = int(name.removeprefix("table")) if name.startswith("table") else None
     layout = paper()["tables"][number] if number else paper()["figures"][int(name.removeprefix("fig"))]
-    runs = tuple(_run(entry_run, layout) for entry_run in entry["runs"])
+    runs = tuple(_run(one, layout, fraction, limit) for one in entry["runs"])
     models = dict.fromkeys(run.model for run in runs)
     settings = [s for model in ("all", *models) for s in _settings(model, paper()["recipes"]["settings"][model])]
     settings += _settings(name, entry)
     return Recipe(name=name, title=layout["title"], table=number, runs=runs, settings=tuple(settings))
 
 
-def _run(entry: Mapping[str, Any], layout: Mapping[str, Any]) -> Run:
+def _run(entry: Mapping[str, Any], layout: Mapping[str, Any], fraction: float | None, limit: int | None) -> Run:
     suite = suites.load(entry["suite"])
     rows = [row["guidance"] for row in layout.get("rows", ()) if row["model"] == entry["model"]]
     guidance = tuple(dict.fromkeys(entry.get("guidance", rows)))
     metrics = tuple(entry.get("metrics") or (m for m in suite.metrics if m in layout["metrics"]))
     clips = entry.get("clips", suite.clips)
+    made = min(limit or clips, max(1, round((fraction or 1) * clips)))
     counts = {m: min(n, clips) for m, n in suite.metric_clips.items() if m in metrics}
-    suite = replace(suite, guidance=guidance, baseline=guidance[0], metrics=metrics, clips=clips, metric_clips=counts)
+    suite = replace(
+        suite,
+        guidance=guidance,
+        baseline=guidance[0],
+        metrics=metrics,
+        clips=clips,
+        metric_clips=counts,
+        reference_clips=suite.reference_clips and min(suite.reference_clips, made),
+    )
     return Run(suite=suite, model=entry["model"])
 
 

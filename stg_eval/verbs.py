@@ -51,6 +51,7 @@ def plan(
     fraction: float | None = None,
     seeds: int | None = None,
     settings: Sequence[str] = (),
+    dry: bool = False,
 ) -> Plan:
     """`make_plan` from the command line's strings: metrics "a,b", settings ["key=value", ...]."""
     return make_plan(
@@ -62,6 +63,7 @@ def plan(
         fraction=fraction,
         seeds=seeds,
         settings=_pairs(settings),
+        dry=dry,
     )
 
 
@@ -170,6 +172,7 @@ def recipe_plans(
     fraction: float | None = None,
     limit: int | None = None,
     settings: Sequence[str] = (),
+    dry: bool = False,
 ) -> list[Plan]:
     """The plans of a table or figure of the paper. `overrides` such as "tiny-svd" put small random weights in the place
     of a model's own. A smoke run may have fewer clips than a set metric needs: that cell then says so."""
@@ -188,8 +191,9 @@ def recipe_plans(
             fraction=fraction,
             settings=(generators.smoke_settings(run.model) if run.model in replaced else {}) | _pairs(settings),
             allow_few=small,
+            dry=dry,
         )
-        for run in reproducing.recipe(name).runs
+        for run in reproducing.recipe(name, fraction=fraction, limit=limit).runs
     ]
 
 

@@ -48,6 +48,19 @@ def test_sample_counts_are_the_paper_s() -> None:
     assert (mochi.clips, opensora.clips) == (100, 2700)
 
 
+def test_a_smoke_run_compares_with_no_more_real_clips_than_it_makes() -> None:
+    def real(**amount: float) -> int | None:
+        return reproduce.recipe("table2", **amount).runs[0].suite.reference_clips  # type: ignore[arg-type]
+
+    assert [real(), real(fraction=0.01), real(limit=30), real(fraction=0.5), real(limit=9999)] == [
+        2048,
+        100,
+        30,
+        2048,
+        2048,
+    ]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_guidance_is_written_as_signatures(name: str) -> None:
     for run in RECIPES[name].runs:
