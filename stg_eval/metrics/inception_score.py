@@ -1,24 +1,19 @@
 """Inception Score of videos: how sure a classifier is of each clip, and how varied its answers are over the set.
 
 "IS on 10,000 samples" does not fix the score: three protocols are in use, which differ in splits, shuffle, epsilon and
-in how frames reach the network. Each is a named preset here, and its name is part of the signature.
+in how frames reach the network. Each is a named preset here, and its name is part of the signature. The statistic is
+pure; `stg_eval.metrics.loops` has it as a torchmetrics.Metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from stg_eval.metrics import Extractor
-from stg_eval.metrics.fvd import extract
 from stg_eval.types import StgEvalError
 
 VERSION = "v1"
@@ -140,41 +135,3 @@ def load(name: str, device: str) -> InceptionScore:
 
     protocol = PROTOCOLS["stylegan-v"]
     return InceptionScore(c3d.load(device, protocol.name), protocol)
-
-
-class VideoInceptionScore(Metric):
-    """Inception Score in any evaluation loop::
-
-        score = VideoInceptionScore(c3d.load("cuda", "stylegan-v"), PROTOCOLS["stylegan-v"])
-        score.update(frames)
-        mean, spread = score.compute()
-
-    Args:
-        extractor: Returns logits; any `stg_eval.metrics.Extractor`.
-        protocol: One of PROTOCOLS or your own.
-        num_clips: How many clips the set must have; compute() refuses any other count. None: at least one a split.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    logits: list[Tensor]
-
-    def __init__(
-        self, extractor: Extractor, protocol: Protocol, *, num_clips: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.extractor, self.protocol, self.num_clips = extractor, protocol, num_clips
-        self.add_state("logits", default=[], dist_reduce_fx="cat")
-
-    def update(self, frames: Tensor | np.ndarray | Sequence[np.ndarray]) -> None:
-        """Add clips: uint8 [N, T, H, W, 3], RGB, 0 to 255, with the T frames that the extractor looks at."""
-        self.logits.append(torch.from_numpy(extract(self.extractor, frames)).to(self.device))
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and spread over the splits of all clips so far, float64 scalars."""
-        n = 0 if not len(self.logits) else len(dim_zero_cat(self.logits))
-        if n == 0 or (self.num_clips is not None and n != self.num_clips):
-            raise StgEvalError(f"Inception Score was asked for over {self.num_clips or 'some'} clips and has {n}")
-        score = score_logits(dim_zero_cat(self.logits).cpu().numpy(), self.protocol)
-        return torch.tensor(score.mean).double(), torch.tensor(score.spread).double()
