@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from stg_eval import reproduce
-from stg_eval.reports.paper import paper
+from stg_eval.reports.paper import paper, paper_tables
+from stg_eval.reports.render import to_markdown
+from stg_eval.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError
 
 RECIPES = {name: reproduce.recipe(name) for name in reproduce.names()}
@@ -80,3 +85,44 @@ def test_what_the_paper_leaves_open_is_marked_as_our_choice(name: str) -> None:
 def test_an_unknown_recipe_gets_the_nearest_name() -> None:
     with pytest.raises(StgEvalError, match="did you mean 'table2'"):
         reproduce.recipe("tabel2")
+
+
+def test_a_row_takes_each_metric_from_the_run_that_has_it(tmp_path: Path) -> None:
+    """Table 2's FVD and IS come from UCF-101, its VBench dimensions from another suite of images."""
+    nan = float("nan")
+
+    def result(run: reproduce.Run, value: float) -> Results:
+        variants = [{"name": g, "signature": g} for g in run.guidance]
+        columns = tuple(
+            Column(
+                name=m, title=m, short=m, higher_is_better=True, scale=1, digits=3, signature=m, note="", kind="clip"
+            )
+            for m in run.suite.metrics
+        )
+        cells = tuple(
+            Estimate(
+                variant=g,
+                metric=m,
+                value=value,
+                low=nan,
+                high=nan,
+                n=9,
+                baseline=None if g == run.suite.baseline else run.suite.baseline,
+                difference=value / 8,
+                difference_low=value / 9,
+                difference_high=value / 7,
+                p_value=0.01,
+            )
+            for g in run.guidance
+            for m in run.suite.metrics
+        )
+        record = {"model": run.model, "suite": run.suite.name, "variants": variants, "baseline": run.suite.baseline}
+        return Results(tmp_path / run.suite.name, record | {"missing": []}, columns, cells, pd.DataFrame())
+
+    ucf, i2v = RECIPES["table2"].runs
+    (table,) = paper_tables([result(ucf, 111.0), result(i2v, 0.555)], numbers=[2])
+    text = to_markdown(table)
+    lines = [[cell.strip(" *") for cell in line.split("|")[3:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert [line[1:] for line in lines if line[0] == "ours"] == [["111.000"] * 2 + ["0.555"] * 4] * 2
+    (verdicts,) = (line[1:] for line in lines if line[0] == "verdict")
+    assert verdicts == ["not reproduced", *["reproduced"] * 5], "a larger FVD is worse, and the paper's fell"

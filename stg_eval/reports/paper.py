@@ -70,12 +70,18 @@ class _Ours:
         return str(self.results.run.get("weights", "")).startswith("random")
 
 
-def _find(results: Sequence[Results], row: dict[str, Any], against: dict[str, Any] | None = None) -> _Ours | None:
-    """The run that holds this row; one whose baseline is the row it is compared with, if there is a choice."""
+def _find(
+    results: Sequence[Results],
+    row: dict[str, Any],
+    against: dict[str, Any] | None = None,
+    metric: str | None = None,
+) -> _Ours | None:
+    """The run that holds this row (and metric: a row's metrics may come from several suites); one whose baseline is the
+    row it is compared with, if there is a choice."""
     found = [
         _Ours(one, variant["name"])
         for one in results
-        if one.run.get("model") == row["model"]
+        if one.run.get("model") == row["model"] and (metric is None or any(c.name == metric for c in one.columns))
         for variant in one.run["variants"]
         if _same(variant["signature"], row["guidance"])
     ]
@@ -103,8 +109,9 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         group = [r for r in layout["rows"] if r["model"] == row["model"]]
         against = next((r for r in group if r["method"] == row.get("against")), None)
         ours = _find(results, row, against)
-        if ours:
-            used[str(ours.results.path)] = ours.results
+        for one in (ours, *(_find(results, row, against, metric) for metric in metrics)):
+            if one:
+                used[str(one.results.path)] = one.results
         lines = _lines(metrics, row, group, against, ours, results, notes)
         model = "" if row is not group[0] else paper()["models"][row["model"]]["title"]
         for i, (label, cells) in enumerate(lines):
@@ -113,9 +120,9 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
     remarks = [f"Published: {layout['protocol']}"]
     if "note" in layout:
         remarks.append(layout["note"])
-    for one in used.values():
-        remarks.append(f"Ours: {run_title(one)}; weights `{one.run.get('weights', 'unknown')}`.")
-        remarks += missing(one)
+    for run in used.values():
+        remarks.append(f"Ours: {run_title(run)}; weights `{run.run.get('weights', 'unknown')}`.")
+        remarks += missing(run)
     if not used:
         remarks.append("Ours: no run of these models was given.")
     if any(r.get("against") for r in layout["rows"]):
@@ -146,29 +153,30 @@ def _lines(
     """The lines of one row of the paper: published, ours; for a compared row the differences and the verdict too."""
     published = dict(zip(metrics, row["published"], strict=True))
     base = dict(zip(metrics, against["published"], strict=True)) if against else {}
-    peers = [_find(results, r) for r in group]
     columns: dict[str, list[Cell]] = {}
 
     def line(name: str, cell: Cell) -> None:
         columns.setdefault(name, []).append(cell)
 
     for metric in metrics:
-        found = ours.get(metric) if ours else None
+        mine = _find(results, row, against, metric) or ours
+        peers = [_find(results, r, metric=metric) for r in group]
+        found = mine.get(metric) if mine else None
         value = published[metric]
         known = [v for r in group if (v := r["published"][metrics.index(metric)]) is not None]
         digits = max((len(str(v).partition(".")[2]) for v in known), default=0)
         line("published", _published(metric, value, known, digits))
-        line("ours", _our_value(metric, ours, found, peers, notes))
+        line("ours", _our_value(metric, mine, found, peers, notes))
         if ours:
             line("ours − published", _gap(found, value))
         claimed = None
         if against:
             claimed = None if value is None else round(value - base[metric], 6)
             line(f"minus {against['method']}, published", Cell(_signed(claimed, digits)))
-        if against and ours:
-            compared = found if _compared_with(ours, against) else None
+        if against and mine:
+            compared = found if _compared_with(mine, against) else None
             line(f"minus {against['method']}, ours", difference_cell(*compared) if compared else Cell())
-            line("verdict", _verdict(claimed, ours, compared))
+            line("verdict", _verdict(claimed, mine, compared))
     return [(name, tuple(cells)) for name, cells in columns.items()]
 
 
