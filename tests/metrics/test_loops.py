@@ -62,7 +62,7 @@ def test_fvd_equals_the_statistic_whatever_the_batches() -> None:
         assert metric.compute().item() == pytest.approx(expected, rel=1e-12)
     metric.reset()
     metric.update(fake, real=False)
-    with pytest.raises(StgEvalError, match="has 0 real ones|real clips and has 0"):
+    with pytest.raises(StgEvalError, match="at least 2 real clips and has 0"):
         metric.compute()
 
 
