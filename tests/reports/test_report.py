@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stg_eval.reports import figures, write_report
+from stg_eval.reports.gallery import sheet, write_page
+from stg_eval.reports.tables import number
+from stg_eval.results import Results
+from stg_eval.types import StgEvalError
+from stg_eval.video import read_video
+
+SWEEP = [{"name": f"cfg{g}", "signature": f"cfg{g}"} for g in (2, 3, 5)] + [
+    {"name": f"l{layer}s{scale}", "signature": f"cfg3+stg-a[{layer}]s{scale}t{scale}"}
+    for layer in (2, 10)
+    for scale in (0.5, 2)
+]
+
+
+def test_same_input_gives_the_same_bytes(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=4, clips=True)
+    for name in ("first", "second"):
+        write_report([results], tmp_path / "store", tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "first") for p in (tmp_path / "first").rglob("*") if p.is_file())
+    assert {f.suffix for f in files} == {".html", ".md", ".tex", ".csv", ".pdf", ".png", ".svg"}
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+
+
+def test_figures_follow_from_what_was_run(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=2, variants=SWEEP)
+    results.path.mkdir(parents=True)
+    rows = [
+        {"rater": r, "case": c, "variant": v, "aspect": a, "rating": 3}
+        for r in "xy" for c in "12" for v in ("cfg2", "cfg3") for a in ("Motion", "Overall")
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(results.path / "ratings.csv", index=False)
+    write_report([results], tmp_path / "store", tmp_path / "out")
+    stems = {p.stem.removeprefix("example-") for p in (tmp_path / "out" / "figures").iterdir()}
+    assert stems == {
+        "scores", "differences", "scales", "ratings",
+        "layers-fvd", "layers-temporal-flickering", "layers-dynamic-degree",
+    }  # fmt: skip
+
+
+def page_data(path: Path) -> tuple[dict, str]:
+    text = path.read_text()
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    sheets = re.search(r'<script type="text/plain" id="sheets">(.*?)</script>', text, re.S)
+    assert data
+    assert sheets
+    return json.loads(data[1]), sheets[1]
+
+
+def test_frames_in_the_page_are_the_frames_of_the_clips(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    from PIL import Image
+
+    results = make_results(tmp_path, pairs=3, clips=True)
+    data, sheets = page_data(write_page([results], tmp_path / "store", tmp_path / "index.html"))
+    for _, row in results.scores.iterrows():
+        pair = next(p for p in data["runs"][0]["pairs"] if p["id"] == f"{row.case}|{row.seed}")
+        clip = data["clips"][pair["cells"][results.variants.index(row.variant)]["clip"]]
+        png = base64.b64decode(sheets[clip["at"] : clip["at"] + clip["length"]])
+        image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        frames = read_video(tmp_path / "store" / row.file)
+        assert (clip["n"], clip["fps"]) == (len(frames), 8.0)
+        for k, frame in enumerate(frames):
+            y, x = k // clip["cols"] * clip["h"], k % clip["cols"] * clip["w"]
+            np.testing.assert_array_equal(image[y : y + clip["h"], x : x + clip["w"]], frame)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 16, 17])
+def test_sheet_is_lossless_for_any_number_of_frames(num_frames: int) -> None:
+    from PIL import Image
+
+    frames = np.random.default_rng(num_frames).integers(0, 256, (num_frames, 6, 9, 3), np.uint8)
+    data, columns = sheet(frames)
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+    for k in range(num_frames):
+        y, x = k // columns * 6, k % columns * 9
+        np.testing.assert_array_equal(image[y : y + 6, x : x + 9], frames[k])
+
+
+def test_clip_shared_by_pairs_is_in_the_page_once(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=6, clips=True, distinct=2)
+    data, _ = page_data(write_page([results], tmp_path / "store", tmp_path / "index.html"))
+    assert len(data["clips"]) == 4
+
+
+def test_page_refers_to_nothing_outside_itself(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    text = write_page(
+        [make_results(tmp_path, pairs=2, clips=True)], tmp_path / "store", tmp_path / "i.html"
+    ).read_text()
+    outside = re.sub(r'<script type="(application/json|text/plain)".*?</script>', "", text, flags=re.S)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"(?m)^\s*//.*$|; //.*$", "", outside))
+    assert re.findall(r'(?:src|href)="([^"]*)"', outside) == ["data:,"]
+    assert "default-src 'none'" in outside
+
+
+def test_large_clips_lie_beside_the_page(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=1, clips=True, size=96, num_frames=16)
+    page = write_page([results], tmp_path / "store", tmp_path / "out" / "index.html")
+    data, sheets = page_data(page)
+    assert sheets == ""
+    for clip, file in zip(data["clips"], results.scores.file, strict=True):
+        assert (page.parent / clip["file"]).read_bytes() == (tmp_path / "store" / file).read_bytes()
+
+
+def test_panels_draw_the_estimates(results: Results) -> None:
+    figure = figures.panels(results, "value")
+    for column, axes in zip(results.columns, figure.axes, strict=True):
+        drawn = [float(line.get_xdata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
+        assert drawn == [results.estimate(v, column.name).value for v in results.variants]  # type: ignore[union-attr]
+        texts = [t.get_text() for t in axes.texts]
+        assert texts == [number(column, results.estimate(v, column.name).value) for v in results.variants]  # type: ignore[union-attr]
+
+
+def test_trade_off_has_a_line_over_cfg_scales_and_one_a_skipped_layer(
+    tmp_path: Path, make_results: Callable[..., Results]
+) -> None:
+    results = make_results(tmp_path, pairs=4, variants=SWEEP)
+    axes = figures.trade_off([results], "temporal_flickering", "fvd").axes[0]
+    named = {line.get_label(): line for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert list(named) == [
+        "CFG", "CFG 3 + STG-A[2] spatial+temporal", "CFG 3 + STG-A[10] spatial+temporal",
+    ]  # fmt: skip
+    cfg = named["CFG"]
+    expected = [
+        (results.estimate(n, "temporal_flickering"), results.estimate(n, "fvd")) for n in ("cfg2", "cfg3", "cfg5")
+    ]
+    assert [tuple(p) for p in cfg.get_xydata()] == [(x.value, y.value) for x, y in expected if x and y]
+    assert {t.get_text() for t in axes.texts} == {"2", "3", "5", "0.5"}
+
+
+def test_heat_map_prints_every_cell(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=4, variants=SWEEP)
+    axes = figures.heat_map(results, "fvd").axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["2", "10"], "layers in order of number"
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.5", "2"]
+    found = {t.get_position(): t.get_text() for t in axes.texts}
+    fvd = results.columns[0]
+    assert found[1, 0] == number(fvd, results.estimate("l2s2", "fvd").value)  # type: ignore[union-attr]
+    assert len(found) == 4
+
+
+def test_ratings_are_means_with_intervals_over_cases() -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        {"rater": f"r{r}", "case": f"c{c}", "variant": v, "aspect": a, "rating": int(rng.integers(1, 6))}
+        for r in range(3) for c in range(8) for v in ("cfg", "stg") for a in ("Motion", "Overall")
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    axes = figures.ratings(table, {"stg": "STG"}).axes[0]
+    heights = [patch.get_height() for patch in axes.patches]
+    means = table.groupby(["variant", "aspect"]).rating.mean()
+    assert heights == pytest.approx([means[v, a] for v in ("cfg", "stg") for a in ("Motion", "Overall")])
+    for line, height in zip(axes.lines, heights, strict=True):
+        low, high = line.get_ydata()
+        assert low < height < high
+    with pytest.raises(StgEvalError, match="missing: aspect"):
+        figures.ratings(table.drop(columns="aspect"))
+
+
+def test_strip_shows_evenly_spaced_frames_of_every_row() -> None:
+    clip = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    figure = figures.strip({"CFG": clip, "STG": clip + 100}, frames=5)
+    shown = [int(axes.images[0].get_array()[0, 0, 0]) for axes in figure.axes]
+    assert shown == [0, 2, 4, 6, 8, 100, 102, 104, 106, 108]
+
+
+def test_figure_without_data_says_what_it_needs(results: Results) -> None:
+    with pytest.raises(StgEvalError, match="at least two variants"):
+        figures.trade_off([results], "fvd", "nothing")
+    with pytest.raises(StgEvalError, match="at least one clip"):
+        figures.strip({})
