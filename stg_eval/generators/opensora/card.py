@@ -30,7 +30,7 @@ CARD = ModelCard(
     fps=24.0,
     num_inference_steps=30,
     dtype="bfloat16",
-    encoding="vp9-lossless",
+    encoding="h264-crf17",
     batch_size=1,
     presets={
         "none": Preset(Guidance()),
@@ -44,7 +44,7 @@ CARD = ModelCard(
         "camera_motion": None,  # and " camera motion: pan right."
         "vae": VAE,
         "text_encoder": TEXT_ENCODER,
-        "offload": False,  # keep only the part at work on the GPU
+        "offload": "none",  # see stg_eval.generators.diffusers_video.MEMORY_SETTINGS
     },
     tflops_per_pass=13.5,
     num_layers=_NUM_LAYERS,

@@ -179,12 +179,15 @@ class OpenSoraPipeline(DiffusionPipeline):
                     latents = callback_on_step_end(self, i, timestep, asked).get("latents", latents)
                 bar.update()
 
-        frames: Any = latents
-        if output_type != "latent":
-            video = self.vae.decode(latents, num_frames).float()
-            frames = self.video_processor.postprocess_video(video, output_type=output_type)
+        frames = latents if output_type == "latent" else self.decode_latents(latents, num_frames, output_type)
         self.maybe_free_model_hooks()
         return OpenSoraPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor, num_frames: int, output_type: str = "np") -> Any:
+        """Frames of latents [B, 4, T', H', W'], as OpenSoraPipelineOutput describes them."""
+        video = self.vae.decode(latents, num_frames).float()
+        return self.video_processor.postprocess_video(video, output_type=output_type)
 
     @property
     def guidance_scale(self) -> float:

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from stg_eval.generators.opensora.checkpoint import load_checkpoint
@@ -98,6 +99,7 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
         """
         return load_checkpoint(cls, source, model_type="VideoAutoencoderPipeline", torch_dtype=torch_dtype)
 
+    @apply_forward_hook  # brings an offloaded model to the device, as calling it would
     def encode(self, video: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Sample normalised latents float32 [B, C, T', H/8, W/8] of a video [B, 3, T, H, W] in [-1, 1].
 
@@ -110,6 +112,7 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
         ]
         return (torch.cat(chunks, dim=2).float() - self.shift.float()) / self.scale.float()
 
+    @apply_forward_hook
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Latents [B, C, T', h, w] -> video [B, 3, num_frames, 8h, 8w], about [-1, 1], in the VAE's dtype."""
         latents = (latents.float() * self.scale.float() + self.shift.float()).to(self.dtype)
