@@ -69,9 +69,11 @@ def test_every_format_prints_the_same_digits(results: Results) -> None:
         found = {}
         for name, write in WRITERS.items():
             text = write(bare).replace(",", " ").replace("−", "-").replace("$-$", "-").replace("$+$", "+")
-            text = re.sub(r"\\\\\[\d*-?\d+pt\]|\\tiny|cfg3\S*", " ", text)
-            found[name] = sorted(NUMBER.findall(re.sub(r"<[^>]*>", " ", text)))
-        assert found["md"] == found["csv"] == found["html"] == found["tex"]
+            text = re.sub(r"<[^>]*>|\\\\\[-?\d+pt\]|\\tiny", " ", text)
+            found[name] = sorted(NUMBER.findall(re.sub(r"cfg3\S*", " ", text)))
+        assert found["csv"] == found["md"]
+        assert found["html"] == found["md"]
+        assert found["tex"] == found["md"]
         assert len(found["md"]) >= 18
 
 
