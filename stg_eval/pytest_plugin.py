@@ -46,6 +46,7 @@ class Gate:
         model: str,
         *,
         guidance: Sequence[str] = (),
+        metrics: str = "",
         limit: int | None = None,
         seeds: int | None = None,
         settings: Sequence[str] = (),
@@ -56,7 +57,15 @@ class Gate:
         by the code under test. Returns the run folder."""
         from stg_eval import suites, verbs
 
-        plan = verbs.plan(suites.load(suite), model, guidance=guidance, limit=limit, seeds=seeds, settings=settings)
+        plan = verbs.plan(
+            suites.load(suite),
+            model,
+            guidance=guidance,
+            metrics=metrics,
+            limit=limit,
+            seeds=seeds,
+            settings=settings,
+        )
         output = self.folder / name
         finished = verbs.run(plan, self.folder / f"{name}-store", output, "local", device)
         if finished.missing:

@@ -96,6 +96,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> dict[str, Any]:
         "variants": [_variant(v) for v in plan.variants],
         "baseline": plan.baseline,
         "cluster": plan.suite.cluster,
+        "keep_static": dict(plan.suite.keep_static),
         "seeds": sorted({r.seed for r in plan.requests[plan.baseline]}),
         "settings": dict(plan.settings),
         "request": {k: v for k, v in to_json(first).items() if k not in ("case", "guidance", "seed")},

@@ -6,7 +6,7 @@ named by what was asked for, not by your code, so a shared store would hand the 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from stg_eval.compare import golden as golden_frames
@@ -73,7 +73,7 @@ def compare(
     _refuse_the_same_clips(before, after)
     paired = pairs(before, after)
     verdicts = judge(before, after, paired, policy or Policy())
-    worst = [w for v in verdicts if v.word == "worse" for w in worst_pairs(v, before, after, paired)]
+    worst = [w for v in _by_features(verdicts, after) for w in worst_pairs(v, before, after, paired)]
     return Comparison(
         baseline=before.path,
         run=after.path,
@@ -97,6 +97,16 @@ def _gate(
         return outcome(compare(baseline, run, allow=allow, policy=policy))
     snapshot.write(snapshot.load(run), baseline)
     return Outcome(exit_code=0, headline=f"baseline written to {baseline} ({baseline.stat().st_size / 1e6:.1f} MB)")
+
+
+def _by_features(verdicts: Iterable[Verdict], run: Snapshot) -> Collection[Verdict]:
+    """Those that got worse, and of set metrics on the same features the first: their pairs are the same."""
+    features = run.run.get("features", {})
+    first: dict[tuple[str, str], Verdict] = {}
+    for v in verdicts:
+        if v.word == "worse":
+            first.setdefault((v.variant, features.get(v.metric, {}).get("extractor", v.metric)), v)
+    return first.values()
 
 
 def _refuse_the_same_clips(before: Snapshot, after: Snapshot) -> None:

@@ -144,7 +144,10 @@ def _gates(changes: Mapping[str, float]) -> dict[str, float]:
     unknown = changes.keys() - GATES.keys()
     if unknown:
         raise StgEvalError(f"unknown entry golden.{sorted(unknown)[0]} (known: {', '.join(GATES)})")
-    return GATES | {name: float(value) for name, value in changes.items()}
+    for name, value in changes.items():
+        if not isinstance(value, int | float):
+            raise StgEvalError(f"golden.{name} must be a number, not {value!r}")
+    return {**GATES, **changes}
 
 
 def _load(folder: Path) -> dict[str, Any]:

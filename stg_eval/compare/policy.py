@@ -22,6 +22,7 @@ MARGINS: dict[str, str | float] = {
     "aesthetic_quality": 0.01,
     # Shares of clips: one clip in twenty.
     "dynamic_degree": 0.05,
+    "static_filter": 0.05,
     "accuracy_sprites": 0.05,
     "recall_sprites": 0.05,
     # Distances have no scale of their own. Published gains are 5 to 30 % of FVD, about 3 % of IS.
@@ -35,6 +36,8 @@ MARGINS: dict[str, str | float] = {
 """Smallest difference that matters: in the metric's own unit, or in per cent of the baseline's value."""
 OTHER_MARGIN = "2%"
 """For metrics of other packages."""
+UNGATED = frozenset({"frame_difference_sprites", "static_filter"})
+"""Shown, but without a direction that is worse: frozen or jitter, still or moving."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class Policy:
     level: float = LEVEL
     """Chance of any false alarm over all metrics of a comparison of equals."""
     margins: Mapping[str, str | float] = field(default_factory=lambda: dict(MARGINS))
-    ungated: frozenset[str] = frozenset()
+    ungated: frozenset[str] = UNGATED
     """Metrics that are shown but cannot fail the gate."""
     golden: Mapping[str, float] = field(default_factory=dict)
     """Overrides of `stg_eval.compare.golden.GATES`."""
@@ -78,6 +81,9 @@ def read_policy(path: Path | None) -> Policy:
     unknown = data.keys() - {"level", "margins", "gate", "golden"}
     if unknown:
         raise StgEvalError(f"{path}: unknown entry {sorted(unknown)[0]!r} (known: level, margins, gate, golden)")
+    for name in data.keys() - {"level"}:
+        if not isinstance(data[name], dict):
+            raise StgEvalError(f"{path}: {name} must be a table, [{name}], not {data[name]!r}")
     level, margins, gate = data.get("level", LEVEL), data.get("margins", {}), data.get("gate", {})
     if not (isinstance(level, float) and 0 < level < 1):
         raise StgEvalError(f"{path}: level must lie between 0 and 1, not {level!r}")
@@ -92,7 +98,7 @@ def read_policy(path: Path | None) -> Policy:
     return Policy(
         level=level,
         margins=MARGINS | margins,
-        ungated=frozenset(name for name, on in gate.items() if not on),
+        ungated=frozenset(name for name in {*UNGATED, *gate} if not gate.get(name, False)),
         golden=data.get("golden", {}),
     )
 

@@ -143,9 +143,16 @@ def _clip_difference(
     baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, column: Column
 ) -> tuple[tuple[float, float], statistics.Difference, str]:
     before, after = _values(baseline, run, rows, column)
-    _both_or_neither(np.isnan(before), np.isnan(after), rows, column)
-    found = statistics.paired_mean_difference(after, before, rows["cluster"].to_numpy())
-    defined = ~np.isnan(before)
+    clusters = rows["cluster"].to_numpy()
+    if column.name in run.run.get("keep_static", {}):
+        # The static filter picks a case's clips anew in each run: what is paired is the case, by the mean of its picks.
+        means = pd.DataFrame({"before": before, "after": after}).groupby(rows["case"].to_numpy(), sort=False).mean()
+        before, after = means["before"].to_numpy(), means["after"].to_numpy()
+        clusters = means.index.to_numpy()
+    else:
+        _both_or_neither(np.isnan(before), np.isnan(after), rows, column)
+    found = statistics.paired_mean_difference(after, before, clusters)
+    defined = ~np.isnan(after - before)
     if not defined.any():
         return (math.nan, math.nan), found, "no clip has a score"
     return (float(before[defined].mean()), float(after[defined].mean())), found, ""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stg_eval.pytest_plugin import Gate
 from stg_eval.results import Results
 
 pytest_plugins = ["pytester"]
@@ -128,3 +129,20 @@ def test_the_fixture_checks_a_run_and_shows_the_table(
     result.stdout.fnmatch_lines(["*Sharpness*worse*", "*regression: Sharpness (cfg)*"])
     pytester.runpytest_inprocess(*arguments, "--stg-eval-update-baseline").assert_outcomes(passed=2)
     pytester.runpytest_inprocess(*arguments, "-k", "bad").assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_embedded_model_run_twice_does_not_differ_at_all(tmp_path: Path) -> None:
+    """What the fixture does: run and keep; run anew into another store and compare."""
+    options: dict[str, Any] = {
+        "guidance": ("none",),
+        "metrics": "temporal_flickering,accuracy_sprites",
+        "limit": 4,
+        "settings": ("num_inference_steps=3", "batch_size=4"),
+        "device": "cpu",
+    }
+    keep, check = Gate(tmp_path / "first", update=True), Gate(tmp_path / "second", update=False)
+    keep.check(tmp_path / "tiny.zip", keep.run("demo", "tiny", **options))
+    outcome = check.check(tmp_path / "tiny.zip", check.run("demo", "tiny", **options))
+    assert [(v["n"], v["difference"], v["word"]) for v in outcome.data["verdicts"]] == [(4, 0, "same")] * 2
+    with pytest.raises(pytest.fail.Exception, match="there is no run or baseline"):
+        check.check(tmp_path / "absent.zip", tmp_path / "second" / "run")

@@ -84,6 +84,8 @@ def test_rounding_by_one_grey_level_passes_and_percent_and_floor_are_gates_of_th
         assert gate(kept, after, config=config).exit_code == code, text
     config.write_text("[golden]\npsrn = 3\n")
     assert "unknown entry golden.psrn" in gate(kept, after, config=config).headline
+    config.write_text('[golden]\npsnr = "high"\n')
+    assert "golden.psnr must be a number" in gate(kept, after, config=config).headline
 
 
 def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
