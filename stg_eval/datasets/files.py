@@ -76,7 +76,7 @@ def folder(name: str, root: object = None) -> Path:
 
 def how_to_get(name: str) -> str:
     """The end of an error line about missing data."""
-    return f"`stg-eval data fetch {name}` says how to get it, or set root: in the suite's dataset_options"
+    return f"`stg-eval data fetch {name}` says how to get it (or set root: in a suite file of your own)"
 
 
 def fetch(name: str) -> list[str]:
