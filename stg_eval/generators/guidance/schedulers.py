@@ -29,7 +29,7 @@ def rescaled(scheduler: Any, conditional: Callable[[], Tensor | None], amount: f
         assert c is not None, "the scheduler stepped before the denoiser was called"
         return step(equations.rescale(model_output, c.to(model_output.device), amount), *args, **kwargs)
 
-    with _methods(scheduler, step=rescaled_step):
+    with replaced_methods(scheduler, step=rescaled_step):
         yield
 
 
@@ -87,7 +87,7 @@ def restarted(scheduler: Any, restart: Restart, generators: Sequence[torch.Gener
         scheduler._step_index = order[place] if place < len(order) else order[-1] + 1
         return output
 
-    with _methods(scheduler, set_timesteps=set_and_lengthen, step=step_and_renoise):
+    with replaced_methods(scheduler, set_timesteps=set_and_lengthen, step=step_and_renoise):
         yield
 
 
@@ -138,7 +138,7 @@ def _interval(levels: Sequence[float], restart: Restart) -> tuple[int, int]:
 
 
 @contextmanager
-def _methods(target: Any, **replacements: Any) -> Iterator[None]:
+def replaced_methods(target: Any, **replacements: Any) -> Iterator[None]:
     """Replace methods on the instance; on exit put back what the instance itself held."""
     before = {name: target.__dict__[name] for name in replacements if name in target.__dict__}
     target.__dict__.update(replacements)

@@ -1,0 +1,296 @@
+"""Any diffusers video pipeline as a generator: load it, guide it, one clip at a time.
+
+A model's own file (svd.py, mochi.py, ...) says what is particular to it in a `Family`, next to its card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stg_eval.generators.guidance.layers import LayerMap
+from stg_eval.generators.random_weights import is_random, random_pipeline
+from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
+
+if TYPE_CHECKING:
+    import torch
+
+    from stg_eval.generators.guidance.engine import BatchOrder
+
+MEMORY_SETTINGS: dict[str, JSONValue] = {"offload": "none", "vae_tiling": False}
+"""Settings of every model here: offload "none", "model" (whole networks wait on the CPU) or "sequential" (every layer
+does: least memory, slowest); vae_tiling decodes in overlapping tiles, which changes pixels slightly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What is particular to one diffusers pipeline."""
+
+    pipeline: str
+    """Class name in diffusers."""
+    layer_map: LayerMap
+    arguments: Callable[[Request], dict[str, Any]]
+    """Arguments of the pipeline's call that only this family has: conditions and CFG scale."""
+    batch_order: BatchOrder = "uc"
+    """Rows of a denoiser call under CFG."""
+    denoiser: str = "transformer"
+    """Name of the pipeline's component that is guided."""
+    size_multiple: int = 8
+    """Height and width must be divisible by it."""
+    frames_multiple: int = 1
+    """num_frames - 1 must be divisible by it."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """dtype -> variant of the files on the hub, where the repository has one: half the download, the same values."""
+
+
+class PipelineGenerator:
+    """A loaded pipeline. See `stg_eval.generators.Generator`.
+
+    Clips are made one after the other: models of this size fill a device with one, and a clip then cannot depend on
+    what else was asked for.
+    """
+
+    def __init__(self, pipeline: Any, family: Family) -> None:
+        self.pipeline, self.family = pipeline, family
+        pipeline.set_progress_bar_config(disable=True)
+
+    def generate(self, requests: Sequence[Request]) -> list[np.ndarray]:
+        """Frames uint8 [num_frames, height, width, 3] for each request.
+
+        Raises StgEvalError for a size or frame count the model cannot make, a layer or method it does not have, and
+        too little memory.
+        """
+        return [self._clip(request) for request in requests]
+
+    def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray]:
+        """The clean clips that each prediction of one step implies (Fig. 18 and 19), frames as `generate` gives them.
+
+        step: 0 is the first of request.num_inference_steps. Keys: see `stg_eval.generators.guidance.views.one_step`.
+        """
+        from stg_eval.generators.guidance.views import one_step
+
+        if not 0 <= step < request.num_inference_steps:
+            raise StgEvalError(f"step {step} is not one of the {request.num_inference_steps} steps, 0 is the first")
+        with (
+            self._guided(request) as (predictions, generator),
+            one_step(self.pipeline.scheduler, predictions, step) as views,
+        ):
+            self._run(request, generator)
+        return {name: self._decode(request, latents) for name, latents in views.items()}
+
+    def _clip(self, request: Request) -> np.ndarray:
+        with self._guided(request) as (_, generator):
+            return self._run(request, generator)
+
+    @contextmanager
+    def _guided(self, request: Request) -> Iterator[tuple[Any, torch.Generator]]:
+        import torch
+
+        from stg_eval.generators.guidance.engine import guided
+
+        self._check(request)
+        # on the CPU whatever the device, so that a request's noise is the same on every machine
+        generator = torch.Generator("cpu").manual_seed(request.noise_seed)
+        with guided(
+            getattr(self.pipeline, self.family.denoiser),
+            request.guidance,
+            self.family.layer_map,
+            batch_order=self.family.batch_order if request.guidance.cfg_scale > 1 else "c",
+            scheduler=self.pipeline.scheduler,
+            generators=[generator],
+        ) as predictions:
+            yield predictions, generator
+
+    def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray:
+        with enough_memory(f"{request.num_frames} frames of {request.height}x{request.width}"):
+            output = self.pipeline(
+                **{
+                    "height": request.height,
+                    "width": request.width,
+                    "num_frames": request.num_frames,
+                    "num_inference_steps": request.num_inference_steps,
+                    "generator": generator,
+                    "output_type": "np",
+                    **self.family.arguments(request),
+                    **changes,
+                }
+            )
+        frames = (np.asarray(output.frames[0]) * 255).round().astype(np.uint8)
+        wanted = (request.num_frames, request.height, request.width, 3)
+        if frames.shape != wanted:
+            raise StgEvalError(f"{request.model} made frames {frames.shape} instead of {wanted}; ask for that size")
+        return frames
+
+    def _decode(self, request: Request, latents: torch.Tensor) -> np.ndarray:
+        """Latents to frames by the pipeline's own last lines: a run of one step whose result is `latents`."""
+        import torch
+
+        from stg_eval.generators.guidance.schedulers import replaced_methods
+
+        denoiser, scheduler = getattr(self.pipeline, self.family.denoiser), self.pipeline.scheduler
+        rows = 2 if request.guidance.cfg_scale > 1 and self.family.batch_order != "c,u" else 1
+        output = torch.cat([latents] * rows)
+
+        def result(model_output: Any, timestep: Any, sample: torch.Tensor, **kwargs: Any) -> Any:
+            x = latents.to(sample.dtype)
+            return _Step(x) if kwargs.get("return_dict", True) else (x,)
+
+        with (
+            replaced_methods(denoiser, forward=lambda *args, **kwargs: (output,)),
+            replaced_methods(scheduler, step=result),
+        ):
+            return self._run(request, torch.Generator("cpu").manual_seed(0), num_inference_steps=1)
+
+    def _check(self, request: Request) -> None:
+        size, frames = self.family.size_multiple, self.family.frames_multiple
+        if request.height % size or request.width % size:
+            raise StgEvalError(
+                f"{request.model} needs height and width divisible by {size}, not {request.height}x{request.width}"
+            )
+        if (request.num_frames - 1) % frames:
+            near = 1 + round((request.num_frames - 1) / frames) * frames
+            raise StgEvalError(
+                f"{request.model} makes 1 + a multiple of {frames} frames, not {request.num_frames}; try {near}"
+            )
+        if 0 <= request.guidance.cfg_scale < 1:
+            raise StgEvalError(f"{request.model} has no CFG scale below 1 (1 is off), not {request.guidance}")
+
+
+class _Step:
+    def __init__(self, prev_sample: Any) -> None:
+        self.prev_sample = prev_sample
+
+
+def text_arguments(request: Request) -> dict[str, Any]:
+    """What text-to-video pipelines need beside the common arguments."""
+    return {
+        "prompt": request.case.prompt,
+        "negative_prompt": request.case.negative_prompt,
+        "guidance_scale": request.guidance.cfg_scale,
+    }
+
+
+def stack_cost(guidance: Guidance, num_layers: int) -> float:
+    """Passes of the denoiser a step for a stack of equal joint-attention blocks numbered from 0.
+
+    A weak pass costs the share of the stack from its first layer on (the prefix is shared), less the blocks that a
+    residual skip leaves out. Restart's repeated steps are not in it.
+    """
+    passes = 2.0 if guidance.cfg_scale > 1 else 1.0
+    if guidance.joint_scale:
+        numbers = {int(layer.rpartition(".")[2]) for layer in guidance.layers}
+        left = num_layers - min(numbers) - (len(numbers) if guidance.method == "stg-r" else 0)
+        passes += left / num_layers
+    return passes
+
+
+def load_pipeline(
+    family: Family, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]
+) -> PipelineGenerator:
+    """Load `weights`: a hub id with or without @revision, a local folder, or "random-weights(seed=N)".
+
+    Raises StgEvalError that says what to do: missing or gated checkpoint, no such device, too little memory.
+    """
+    with enough_memory(weights):
+        pipeline = open_pipeline(family.pipeline, family.variants, dtype=dtype, weights=weights)
+        place(pipeline, device, settings)
+    return PipelineGenerator(pipeline, family)
+
+
+def open_pipeline(kind: str, variants: Mapping[str, str], *, dtype: str, weights: str) -> Any:
+    """The diffusers pipeline `kind` from a hub id, a folder or random weights, on the CPU in `dtype`."""
+    import diffusers
+    import torch
+
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise StgEvalError(f"dtype is float32, bfloat16 or float16, not {dtype!r}")
+    torch_dtype = getattr(torch, dtype)
+    if is_random(weights):
+        return random_pipeline(kind, weights).to(torch_dtype)
+    local = Path(weights).expanduser().is_dir()
+    name, _, revision = (str(Path(weights).expanduser()), "", "") if local else weights.partition("@")
+    problem: Exception | None = None
+    for variant in dict.fromkeys((variants.get(dtype), None)):
+        try:
+            return getattr(diffusers, kind).from_pretrained(
+                name, revision=revision or None, variant=variant, dtype=torch_dtype
+            )
+        except (OSError, ValueError, RuntimeError) as error:  # hub and file errors of huggingface_hub are OSErrors
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            problem = problem or error
+    assert problem is not None
+    raise StgEvalError(_advice(name, kind, local, problem)) from problem
+
+
+def place(pipeline: Any, device: str, settings: Mapping[str, JSONValue]) -> None:
+    """Put a pipeline on its device as MEMORY_SETTINGS say."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise StgEvalError("this machine has no CUDA device; leave out --device or give --device cpu")
+    offload = settings.get("offload", "none")
+    if offload not in ("none", "model", "sequential"):
+        raise StgEvalError(f"offload is none, model or sequential, not {offload!r}")
+    if offload != "none" and device == "cpu":
+        raise StgEvalError(f"offload={offload} moves networks between CPU and GPU; leave it out on the CPU")
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    if settings.get("vae_tiling"):
+        if not hasattr(pipeline.vae, "enable_tiling"):
+            raise StgEvalError(f"{type(pipeline.vae).__name__} cannot decode in tiles; leave out vae_tiling")
+        pipeline.vae.enable_tiling()
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Turn a failed allocation, on a GPU or the CPU, into one line of advice."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        message = str(error)
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in message:
+            raise
+        raise StgEvalError(
+            f"too little memory for {what}: try --set offload=model (or sequential), --set vae_tiling=true, "
+            "fewer frames or a smaller size"
+        ) from error
+
+
+def _advice(name: str, kind: str, local: bool, problem: Exception) -> str:
+    if local:
+        return (
+            f"{name} holds no {kind} that diffusers can open ({_first_line(problem)}); give the folder of a whole one"
+        )
+    chain: list[BaseException] = []
+    error: BaseException | None = problem
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    names = {type(e).__name__ for e in chain}
+    text = " ".join(str(e) for e in chain)
+    if "GatedRepoError" in names or "gated repo" in text:
+        return f"{name} is gated: accept its licence at https://huggingface.co/{name}, then run: hf auth login"
+    if "RevisionNotFoundError" in names:
+        return f"{name} has no such revision; give one listed at https://huggingface.co/{name}/commits/main"
+    if "RepositoryNotFoundError" in names:
+        return f"no model {name!r} on the hub, nor a folder of that name; check --set weights="
+    return (
+        f"{name} is not on this machine and could not be fetched ({_first_line(problem)}); connect once, or copy the "
+        f"checkpoint here and give its folder: --set weights=FOLDER"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

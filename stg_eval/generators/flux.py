@@ -1,0 +1,89 @@
+"""FLUX.1 [dev] draws first frames from prompts, so that image-to-video models can run prompt suites (EvalCrafter)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stg_eval.types import Case, JSONValue, StgEvalError
+
+WEIGHTS = "black-forest-labs/FLUX.1-dev@3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+
+
+def first_frames(
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    device: str,
+    weights: str = WEIGHTS,
+    dtype: str = "bfloat16",
+    height: int = 576,
+    width: int = 1024,
+    num_inference_steps: int = 50,
+    guidance_scale: float = 3.5,
+    seed: int = 0,
+    settings: Mapping[str, JSONValue] | None = None,
+) -> list[Case]:
+    """The cases with a first frame each, a PNG of height x width in `folder`, drawn from the prompt.
+
+    Defaults are the model card's. A file's name is the digest of all that determines it: what is there already is kept,
+    and an interrupted call continues where it was. settings: see `diffusers_video.MEMORY_SETTINGS`.
+
+    Raises StgEvalError for a case without a prompt, a size not divisible by 16, and a checkpoint that is missing.
+    """
+    if height % 16 or width % 16:
+        raise StgEvalError(f"FLUX needs height and width divisible by 16, not {height}x{width}")
+    recipe = {
+        "weights": weights,
+        "dtype": dtype,
+        "height": height,
+        "width": width,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "seed": seed,
+    }
+    files = [folder / f"{_digest({**recipe, 'prompt': _prompt(case)})[:32]}.png" for case in cases]
+    missing = {file: case for file, case in zip(files, cases, strict=True) if not file.is_file()}
+    if missing:
+        _draw(missing, recipe, device, settings or {})
+    return [
+        replace(case, image=str(file), image_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+        for file, case in zip(files, cases, strict=True)
+    ]
+
+
+def _draw(
+    missing: Mapping[Path, Case], recipe: Mapping[str, JSONValue], device: str, settings: Mapping[str, JSONValue]
+) -> None:
+    import torch
+
+    from stg_eval.generators.diffusers_video import enough_memory, open_pipeline, place
+
+    with enough_memory("FLUX.1"):
+        pipeline = open_pipeline("FluxPipeline", {}, dtype=str(recipe["dtype"]), weights=str(recipe["weights"]))
+        place(pipeline, device, settings)
+        pipeline.set_progress_bar_config(disable=True)
+        for file, case in missing.items():
+            noise_seed = int(_digest({"prompt": case.prompt, "seed": recipe["seed"]})[:16], 16) >> 1
+            image = pipeline(
+                case.prompt,
+                **{k: v for k, v in recipe.items() if k not in ("weights", "dtype", "seed")},
+                generator=torch.Generator("cpu").manual_seed(noise_seed),
+            ).images[0]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(file.name + ".partial")
+            image.save(partial, format="PNG")
+            partial.replace(file)
+
+
+def _prompt(case: Case) -> str:
+    if not case.prompt:
+        raise StgEvalError(f"case {case.id!r} has no prompt to draw a first frame from")
+    return case.prompt
+
+
+def _digest(value: Mapping[str, JSONValue]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,51 @@
+"""Layers x scales x modes: the variants of a sweep. Pure; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Literal
+
+from stg_eval.types import Guidance, Method, StgEvalError
+
+Mode = Literal["joint", "spatial", "temporal", "both"]
+"""Which weak passes get the scale: one that perturbs all of a layer, spatial only, temporal only, or both apart."""
+
+
+def sweep_variants(
+    base: Guidance, layers: Sequence[str], scales: Sequence[float], modes: Sequence[tuple[Method, Mode]]
+) -> list[Guidance]:
+    """Every combination around `base`, whose CFG scale, rescale and Restart all variants share.
+
+    Order: modes outermost, then layers, then scales. A scale of 0 is `base` without any skip, and comes once, first.
+    Raises StgEvalError where a list is empty or names something twice.
+    """
+    for name, values in (("layers", layers), ("scales", scales), ("modes", modes)):
+        if not values or len(set(values)) < len(values):
+            raise StgEvalError(f"give {name} for the sweep, each once, not {list(values)}")
+    plain = replace(
+        base,
+        method=None,
+        layers=(),
+        spatial_scale=0,
+        temporal_scale=0,
+        joint_scale=0,
+        blur_sigma=None,
+        orthogonal=False,
+    )
+    variants = [plain] if 0 in scales else []
+    for (method, mode), layer, scale in product(modes, layers, [scale for scale in scales if scale]):
+        variants.append(
+            replace(
+                plain,
+                method=method,
+                layers=(layer,),
+                spatial_scale=scale if mode in ("spatial", "both") else 0,
+                temporal_scale=scale if mode in ("temporal", "both") else 0,
+                joint_scale=scale if mode == "joint" else 0,
+                blur_sigma=base.blur_sigma if method == "seg" else None,
+                orthogonal=base.orthogonal and mode == "both",
+            )
+        )
+    return variants

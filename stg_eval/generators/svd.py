@@ -1,0 +1,169 @@
+"""Stable Video Diffusion: image to video. The card, the paper's presets with their published values, and loading.
+
+`--set weights=stabilityai/stable-video-diffusion-img2vid@9cf024d5bfa8f56622af86c884f26a52f6676f2e num_frames=14`
+takes the 14-frame checkpoint instead of -xt. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stg_eval.generators import Generator, ModelCard, Preset
+from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline
+from stg_eval.generators.guidance.maps import SVD
+from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
+
+
+def _published(fvd: float, inception: float, iq: float, aq: float, ms: float, dd: float) -> dict[str, float]:
+    return {
+        "fvd": fvd,
+        "is": inception,
+        "imaging_quality": iq,
+        "aesthetic_quality": aq,
+        "motion_smoothness": ms,
+        "dynamic_degree": dd,
+    }
+
+
+CARD = ModelCard(
+    name="svd",
+    title="Stable Video Diffusion",
+    weights="stabilityai/stable-video-diffusion-img2vid-xt@9e43909513c6714f1bc78bcb44d96e733cd242aa",
+    task="image-to-video",
+    height=576,
+    width=1024,
+    num_frames=25,
+    fps=7.0,
+    num_inference_steps=25,
+    dtype="float16",
+    encoding="h264-crf17",
+    batch_size=1,
+    presets={
+        "none": Preset(Guidance.parse("none")),
+        "cfg": Preset(Guidance.parse("cfg3"), _published(151.3, 38.0, 0.687, 0.637, 0.966, 0.562), "Table 2"),
+        # Table 4 prints 0.638 for this row's aesthetic quality
+        "stg": Preset(
+            Guidance.parse("cfg3+stg-a[8]s2t2"), _published(128.7, 38.5, 0.694, 0.639, 0.968, 0.694), "Table 2"
+        ),
+        "stg-r": Preset(
+            Guidance.parse("cfg3+stg-r[8]s1t1"), _published(155.9, 39.3, 0.687, 0.637, 0.965, 0.641), "Table 3"
+        ),
+        "stg-spatial": Preset(
+            Guidance.parse("cfg3+stg-a[8]s2"), _published(133.8, 38.3, 0.691, 0.639, 0.967, 0.659), "Table 4"
+        ),
+        "stg-temporal": Preset(Guidance.parse("cfg3+stg-a[8]t2")),
+        "stg-orth": Preset(
+            Guidance.parse("cfg3+stg-a[8]s2t2+orth"), _published(130.4, 38.4, 0.691, 0.637, 0.967, 0.692), "Table 5"
+        ),
+        "stg-input": Preset(Guidance.parse("cfg3+stg-i[8]s1t1"), source="the residual skip of the deleted public code"),
+        "seg": Preset(Guidance.parse("cfg3+seg[8]s2")),
+    },
+    settings={
+        "motion_bucket_id": 127,
+        "noise_aug_strength": 0.02,
+        "min_guidance_scale": 1.0,
+        "decode_chunk_size": 8,
+        "image_fit": "stretch",
+        **MEMORY_SETTINGS,
+    },
+    tflops_per_pass=80.0,
+    first_layer=1,
+    num_layers=16,
+    licence="Stability AI Community License",
+)
+"""CFG is cfg_scale for the last frame and min_guidance_scale for the first, linear between. image_fit is how a first
+frame of another aspect becomes height x width: "stretch" (diffusers' own) or "crop" (its middle)."""
+
+LAYERS = [
+    *[f"down_blocks.{i}.attentions.{j}" for i in range(3) for j in range(2)],
+    "mid_block.attentions.0",
+    *[f"up_blocks.{i}.attentions.{j}" for i in range(1, 4) for j in range(3)],
+]
+"""The published model's layers in execution order; the first is number 1."""
+
+SHARES = (
+    (0.9507, 0.9399),
+    (0.8727, 0.862),
+    (0.8256, 0.8149),
+    (0.7775, 0.7669),
+    (0.7342, 0.7236),
+    (0.69, 0.6793),
+    (0.6493, 0.6466),
+    (0.5954, 0.5848),
+    (0.5447, 0.534),
+    (0.4968, 0.4862),
+    (0.4152, 0.4045),
+    (0.3606, 0.35),
+    (0.3091, 0.2984),
+    (0.1976, 0.1869),
+    (0.1132, 0.1025),
+    (0.0288, 0.0181),
+)
+"""What a weak pass costs for each layer, in passes: spatial, temporal (counted by benchmarks/guidance_flops.py --shares)."""
+
+
+def cost(guidance: Guidance) -> float:
+    """Passes of the denoiser a step; see `stg_eval.generators.cost`. Restart's repeated steps are not in it."""
+    rows = [SHARES[_number(layer) - CARD.first_layer] for layer in guidance.layers]
+    passes = 2.0 if guidance.cfg_scale > 1 else 1.0
+    if guidance.spatial_scale or guidance.joint_scale:
+        passes += max(spatial for spatial, _ in rows)
+    if guidance.temporal_scale:
+        passes += max(temporal for _, temporal in rows)
+    return passes
+
+
+def _number(layer: str) -> int:
+    if layer.isdecimal() and CARD.first_layer <= int(layer) < CARD.first_layer + CARD.num_layers:
+        return int(layer)
+    for number, path in enumerate(LAYERS, CARD.first_layer):
+        if layer == path or layer.startswith(path + "."):
+            return number
+    raise StgEvalError(
+        f"Stable Video Diffusion has no layer {layer!r}: give a number from 1 to 16 or a path such as {LAYERS[7]}"
+    )
+
+
+def arguments(request: Request) -> dict[str, Any]:
+    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame."""
+    settings = dict(CARD.settings) | dict(request.settings)
+    return {
+        "image": first_frame(request, str(settings["image_fit"])),
+        "min_guidance_scale": settings["min_guidance_scale"] if request.guidance.cfg_scale > 1 else 1.0,
+        "max_guidance_scale": request.guidance.cfg_scale,
+        "fps": int(request.fps),
+        "motion_bucket_id": settings["motion_bucket_id"],
+        "noise_aug_strength": settings["noise_aug_strength"],
+        "decode_chunk_size": settings["decode_chunk_size"],
+    }
+
+
+def first_frame(request: Request, fit: str) -> Any:
+    """The case's image as PIL RGB, brought to the request's size as `fit` says."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if fit not in ("stretch", "crop"):
+        raise StgEvalError(f"image_fit is stretch or crop, not {fit!r}")
+    if not request.case.image:
+        raise StgEvalError(f"{request.model} starts from an image, and case {request.case.id!r} has none")
+    try:
+        image = Image.open(Path(request.case.image)).convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise StgEvalError(f"the first frame {request.case.image} cannot be read: {error}") from error
+    return ImageOps.fit(image, (request.width, request.height), Image.Resampling.LANCZOS) if fit == "crop" else image
+
+
+FAMILY = Family(
+    pipeline="StableVideoDiffusionPipeline",
+    layer_map=SVD,
+    arguments=arguments,
+    denoiser="unet",
+    variants={"float16": "fp16"},
+)
+
+
+def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
+    """See `stg_eval.generators.load`."""
+    return load_pipeline(FAMILY, device=device, dtype=dtype, weights=weights, settings=settings)
