@@ -1,4 +1,4 @@
-"""Every checkpoint that stg-eval can use: where it comes from, its digest, size and licence, and how it gets here.
+"""Every checkpoint of the paper's metrics and models: source, digest, size and licence, and how it gets here.
 
 Files of the Hugging Face hub stay in the hub's own cache, which other programs share. All others, and what `fetch`
 takes from a folder, lie under `cache_dir()`. Nothing here opens a connection but `fetch`; `require` checks the digest
@@ -12,16 +12,15 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from stg_eval.download import Progress, accept, sha256_of
+from stg_eval.download import download as download
 from stg_eval.types import StgEvalError
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are here and the total, None where the server does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class Weight:
     file: str = ""
     """Path inside the repo or the zip, else the name of the file."""
     files: tuple[str, ...] = ()
-    """Patterns of the files of a whole pipeline; `require` then gives the folder."""
+    """Patterns of a whole pipeline's files, which models load from the hub's cache; `require` gives the folder."""
     url: str | None = None
     zip_sha256: str | None = None
     """Digest of the archive at `url` that holds `file`."""
@@ -99,7 +98,7 @@ _TABLE = (
     ),
     Weight(
         name="raft-things",
-        needed_by="metric dynamic_degree",
+        needed_by="metrics dynamic_degree, static_filter",
         licence="BSD-3-Clause",
         size=21_108_000,
         sha256="fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
@@ -134,6 +133,52 @@ _TABLE = (
         url="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
         file="sa_0_4_vit_l_14_linear.pth",
     ),
+    Weight(
+        name="svd",
+        needed_by="model svd",
+        licence="Stability AI Community",
+        size=4_510_000_000,
+        repo="stabilityai/stable-video-diffusion-img2vid-xt",
+        revision="9e43909513c6714f1bc78bcb44d96e733cd242aa",
+        files=("model_index.json", "*/*.json", "*/*.fp16.safetensors"),
+    ),
+    Weight(
+        name="mochi",
+        needed_by="model mochi",
+        licence="Apache-2.0",
+        size=40_025_270_143,
+        repo="genmo/mochi-1-preview",
+        revision="14be5fcea23095ed330cb214647916a451e38b6e",
+        # The text encoder has no bfloat16 files.
+        files=("model_index.json", "scheduler/*", "tokenizer/*", "*/config.json", "text_encoder/*", "*/*bf16*"),
+    ),
+    Weight(
+        name="opensora-stdit",
+        needed_by="model opensora",
+        licence="Apache-2.0",
+        size=4_835_598_472,
+        repo="hpcai-tech/OpenSora-STDiT-v3",
+        revision="dccc046bf978d03e783508ed15bcea04c6f5b34c",
+        files=("config.json", "*.safetensors", "*.safetensors.index.json"),
+    ),
+    Weight(
+        name="opensora-vae",
+        needed_by="model opensora",
+        licence="Apache-2.0",
+        size=1_573_430_548,
+        repo="hpcai-tech/OpenSora-VAE-v1.2",
+        revision="33d153e9b5a9f771a8a84f98bd3f46458a8ed0bf",
+        files=("config.json", "*.safetensors", "*.safetensors.index.json"),
+    ),
+    Weight(
+        name="opensora-t5",
+        needed_by="model opensora",
+        licence="Apache-2.0",
+        size=19_050_000_000,
+        repo="PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers",
+        revision="2c17b4e85261cd549b4068d086b7c2ba9d468e9f",
+        files=("*.json", "*/*.json", "*/*.model", "text_encoder/*.safetensors"),
+    ),
 )
 
 WEIGHTS: dict[str, Weight] = {weight.name: weight for weight in _TABLE}
@@ -165,7 +210,7 @@ def where(name: str) -> Path | None:
     """The file (or folder of a pipeline) on this machine, None if it is not here. Checks no digest."""
     row = weight(name)
     own = _own_path(row)
-    if own.exists():
+    if own.is_file():
         return own
     return _in_hub_cache(row) if row.repo else None
 
@@ -225,14 +270,13 @@ def fetch(name: str, *, source: Path | None = None, progress: Progress = lambda 
         else:
             _fetch_from_url(row, progress)
     checkpoint = require(name)
-    if row.sha256 is None and checkpoint.path == _own_path(row) and checkpoint.path.is_file():
+    if row.sha256 is None and checkpoint.path == _own_path(row):
         _note_path(row).write_text(checkpoint.sha256 + "\n")
     return checkpoint
 
 
 def _own_path(row: Weight) -> Path:
-    folder = cache_dir() / "weights" / row.name
-    return folder if row.files else folder / Path(row.file).name
+    return cache_dir() / "weights" / row.name / Path(row.file).name
 
 
 def _note_path(row: Weight) -> Path:
@@ -271,15 +315,14 @@ def _expected_digest(row: Weight, path: Path) -> str | None:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        names = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix != ".partial")
+        names = sorted(p for p in path.rglob("*") if p.is_file())
         lines = "".join(f"{_checked_digest(p)}  {p.relative_to(path).as_posix()}\n" for p in names)
         return hashlib.sha256(lines.encode()).hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _checked_digest(path: Path) -> str:
-    found, blob = _digest(path), path.resolve().name
+    found, blob = sha256_of(path), path.resolve().name
     if re.fullmatch("[0-9a-f]{64}", blob) and found != blob:
         raise StgEvalError(f"{path} is damaged: its SHA-256 is {found[:16]}..., the hub's {blob[:16]}...; delete it")
     return found
@@ -308,17 +351,16 @@ def _copy(row: Weight, source: Path) -> None:
     if not source.is_dir():
         raise StgEvalError(f"{source} is no folder")
     if row.files:
-        shutil.copytree(source / row.name, own, dirs_exist_ok=True) if (source / row.name).is_dir() else None
-        if not own.is_dir():
-            raise StgEvalError(f"{source} holds no folder {row.name}, the pipeline's files from {row.repo}")
-        return
+        raise StgEvalError(
+            f"{row.name} is a whole pipeline, which runs from where it lies: give its folder with --set weights=FOLDER"
+        )
     found = next((p for p in sorted(source.rglob(Path(row.file).name)) if p.is_file()), None)
     if found is None:
         raise StgEvalError(f"{source} holds no {Path(row.file).name}")
     own.parent.mkdir(parents=True, exist_ok=True)
     partial = own.with_name(own.name + ".partial")
     shutil.copyfile(found, partial)
-    _accept(partial, own, row.sha256, str(found))
+    accept(partial, own, row.sha256, str(found))
 
 
 def _fetch_from_url(row: Weight, progress: Progress) -> None:
@@ -338,72 +380,8 @@ def _fetch_from_url(row: Weight, progress: Progress) -> None:
         partial = own.with_name(own.name + ".partial")
         with zipfile.ZipFile(archive) as bundle, bundle.open(row.file) as member, partial.open("wb") as out:
             shutil.copyfileobj(member, out)
-        _accept(partial, own, row.sha256, f"{row.file} in {row.url}")
+        accept(partial, own, row.sha256, f"{row.file} in {row.url}")
         archive.unlink()
-
-
-def download(
-    url: str,
-    path: Path,
-    sha256: str | None,
-    *,
-    attempts: int = 5,
-    progress: Progress = lambda done, total: None,
-) -> None:
-    """Fetch `url` into `path`, whole or not at all.
-
-    What has arrived lies in ``<path>.partial``; a cut connection is taken up there, in this call or in a later one.
-
-    Raises:
-        StgEvalError: no connection after `attempts`, full disk, or bytes whose SHA-256 is not `sha256`.
-    """
-    partial = path.with_name(path.name + ".partial")
-    for attempt in range(1, attempts + 1):
-        try:
-            _continue(url, partial, progress)
-            break
-        except OSError as error:  # URLError, resets and time-outs are OSErrors too
-            status = getattr(error, "code", None)
-            final = isinstance(status, int) and 400 <= status < 500
-            if error.errno == 28 or final or attempt == attempts:
-                raise StgEvalError(
-                    f"{url} could not be fetched ({error}); what has arrived is kept, run the same command to continue"
-                ) from error
-    _accept(partial, path, sha256, url)
-
-
-def _continue(url: str, partial: Path, progress: Progress) -> None:
-    import urllib.error
-    import urllib.request
-
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "stg-eval", "Range": f"bytes={have}-"})
-    try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing lies behind what we have
-            return
-        raise
-    with response, partial.open("ab" if response.status == 206 else "wb") as out:
-        have = have if response.status == 206 else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        progress(have, total)
-        while block := response.read(1 << 20):
-            out.write(block)
-            have += len(block)
-            progress(have, total)
-    if total is not None and have < total:
-        raise ConnectionError(f"the connection was cut after {have} of {total} bytes")
-
-
-def _accept(partial: Path, path: Path, sha256: str | None, origin: str) -> None:
-    """Give a complete file its name, if it is what it should be; else delete it."""
-    found = _digest(partial)
-    if sha256 and found != sha256:
-        partial.unlink()
-        raise StgEvalError(f"{origin} is not the published file: SHA-256 {found[:16]}..., expected {sha256[:16]}...")
-    partial.replace(path)
 
 
 def _no_connection(row: Weight, origin: str, error: Exception) -> str:
