@@ -51,7 +51,7 @@ def _suites(_: str) -> tuple[list[str], list[list[str]]]:
 def _metrics(_: str) -> tuple[list[str], list[list[str]]]:
     cards = [*registry.METRICS.values(), *registry.plug_ins().values()]
     rows = [
-        [c.name, c.title, "higher" if c.higher_is_better else "lower", c.kind, ", ".join(c.weights) or "-"]
+        [c.name, c.title, {True: "higher", False: "lower", None: "neither"}[c.higher_is_better], c.kind, ", ".join(c.weights) or "-"]
         for c in cards
     ]
     return ["metric", "", "better", "kind", "weights"], rows

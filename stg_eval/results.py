@@ -21,7 +21,8 @@ class Column:
     name: str
     title: str
     short: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None: neither direction is better."""
     scale: float
     digits: int
     signature: str

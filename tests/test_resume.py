@@ -23,7 +23,7 @@ RUN = [
     "--device",
     "cpu",
 ]
-RESULTS = ("scores.csv", "table.json", "report/table.md")
+RESULTS = ("scores.csv", "table.json", "report/tables/run-scores.md", "report/tables/run-differences.md")
 
 DIE_IN = """
 import os, signal, sys

@@ -53,11 +53,11 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
             key: getattr(v, key) * v.column.scale
             for key in ("baseline", "value", "difference", "low", "high", "margin")
         }
-        arrow = "↑" if v.column.higher_is_better else "↓"
+        arrow = {True: " ↑", False: " ↓", None: ""}[v.column.higher_is_better]
         rows.append(
             (
                 v.variant,
-                f"{v.column.title} {arrow}",
+                f"{v.column.title}{arrow}",
                 _or_dash(scaled["baseline"], number),
                 _or_dash(scaled["value"], number),
                 _or_dash(scaled["difference"], signed)

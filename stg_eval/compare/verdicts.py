@@ -18,7 +18,7 @@ from stg_eval.metrics import registry
 from stg_eval.results import Column
 from stg_eval.types import StgEvalError
 
-Word = Literal["better", "worse", "same", "cannot tell"]
+Word = Literal["better", "worse", "changed", "same", "cannot tell"]
 WORST = 5
 
 
@@ -214,6 +214,7 @@ def _verdict(
         word = "same"
     elif p_holm <= policy.level:
         word = "better" if (found.difference > 0) == column.higher_is_better else "worse"
+        word = "changed" if column.higher_is_better is None else word
     else:
         word = "cannot tell"
         n_to_tell = statistics.n_to_tell(found.n, (found.high - found.low) / 2, margin)

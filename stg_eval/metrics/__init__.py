@@ -26,7 +26,8 @@ class MetricCard:
     short: str
     """Column head in narrow tables, e.g. "TF"."""
     kind: Literal["clip", "set"]
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
     module: str
     """Module that defines load(name, device) -> ClipScorer (clip) or SetMetric (set)."""
     scale: float = 1.0

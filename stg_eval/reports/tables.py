@@ -69,13 +69,14 @@ def number(column: Column, value: float, *, signed: bool = False) -> str:
 
 def head(column: Column) -> str:
     """Column head: short name and the direction that is better."""
-    return f"{column.short} {'↑' if column.higher_is_better else '↓'}"
+    arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
+    return column.short + arrow
 
 
 def mark(column: Column, estimate: Estimate) -> str:
     """ "better" or "worse" than the baseline where the 95 % interval of the difference (or, without one, p < 0.05) says
     so; empty where this n cannot tell."""
-    if not math.isfinite(estimate.difference) or estimate.difference == 0:
+    if not math.isfinite(estimate.difference) or estimate.difference == 0 or column.higher_is_better is None:
         return ""
     if math.isfinite(estimate.difference_low) and math.isfinite(estimate.difference_high):
         told = estimate.difference_low > 0 or estimate.difference_high < 0
@@ -114,7 +115,7 @@ def best(column: Column, estimates: Sequence[Estimate | None]) -> list[bool]:
     """Which of a column's estimates are best, to the printed digit; none where fewer than two have a value."""
     printed = [math.nan if e is None or math.isnan(e.value) else float(number(column, e.value)) for e in estimates]
     known = [p for p in printed if not math.isnan(p)]
-    if len(known) < 2:
+    if len(known) < 2 or column.higher_is_better is None:
         return [False] * len(printed)
     top = max(known) if column.higher_is_better else min(known)
     return [p == top for p in printed]
@@ -287,6 +288,6 @@ def _n(results: Results, variant: str) -> str:
 def _metrics(results: Results) -> list[str]:
     lines = []
     for c in results.columns:
-        better = "higher" if c.higher_is_better else "lower"
+        better = {True: "higher", False: "lower", None: "neither direction"}[c.higher_is_better]
         lines.append(f"{c.short}: {c.title}, {better} is better. {c.note}{' ' if c.note else ''}`{c.signature}`")
     return lines

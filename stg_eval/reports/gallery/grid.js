@@ -52,7 +52,7 @@ function print(m, value, signed = false) {
 /** "better", "worse" or "" to the printed digit. */
 function judge(m, value) {
   const printed = Number(Number.isFinite(value) ? value.toFixed(m.digits) : 0);
-  return printed === 0 ? "" : (printed > 0) === m.higher ? "better" : "worse";
+  return printed === 0 || m.higher === null ? "" : (printed > 0) === m.higher ? "better" : "worse";
 }
 
 function matches(pair) {

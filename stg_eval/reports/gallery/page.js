@@ -3,6 +3,10 @@
 const viewer = $("#viewer"), stage = $("#stage"), scrub = $("#scrub");
 let opened, stageViews = [];
 
+function arrow(m) {
+  return m.higher === null ? "" : m.higher ? " ↑" : " ↓";
+}
+
 function fillSelect(key, options) {
   for (const select of $$(`select[data-state=${key}]`)) {
     select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
@@ -15,7 +19,7 @@ function startRun() {
   const variants = run.variants.map((v) => [v.name, v.title]);
   fillSelect("a", variants);
   fillSelect("b", variants);
-  fillSelect("metric", run.metrics.map((m) => [m.name, `${m.short} ${m.higher ? "↑" : "↓"}`]));
+  fillSelect("metric", run.metrics.map((m) => [m.name, `${m.short}${arrow(m)}`]));
   const tags = [...new Set(run.pairs.flatMap((p) => p.tags))].sort((x, y) => x.localeCompare(y, "en", { numeric: true }));
   fillSelect("tag", [["", "all"], ...tags.map((t) => [t, t.replaceAll("_", " ")])]);
   $("[data-state=only]").closest("label").hidden = run.variants.length < 3;
@@ -106,7 +110,7 @@ function fillScores(pair) {
   table.tHead.append(head);
   run.metrics.forEach((m, i) => {
     const row = element("tr"), d = difference(pair, i);
-    row.append(element("th", "label", `${m.title} ${m.higher ? "↑" : "↓"}`));
+    row.append(element("th", "label", `${m.title}${arrow(m)}`));
     for (const v of run.variants) row.append(element("td", { [state.b]: "b", [state.a]: "a" }[v.name] ?? "", print(m, score(pair, v.name, i))));
     row.append(element("td", judge(m, d), print(m, d, true)));
     table.tBodies[0].append(row);
