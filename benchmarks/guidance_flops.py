@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stg_eval.generators.guidance import LayerMap, guided
 from stg_eval.generators.guidance.maps import COGVIDEOX, LTX, MOCHI, SVD, WAN
+from stg_eval.generators.opensora.generator import LAYER_MAP as OPEN_SORA
 from stg_eval.types import Guidance
 
 meta_config.meta_nonzero_assume_all_nonzero = True  # Mochi looks up which text tokens are valid: all
@@ -134,6 +135,24 @@ def wan_inputs() -> dict[str, Any]:
     }
 
 
+def opensora() -> nn.Module:
+    from stg_eval.generators.opensora.stdit3 import STDiT3
+
+    return STDiT3()  # the defaults are the published configuration
+
+
+def opensora_inputs() -> dict[str, Any]:
+    """51 frames, 240 x 426."""
+    return {
+        "hidden_states": torch.empty(2, 4, 15, 30, 53),
+        "timestep": torch.empty(2),
+        "encoder_hidden_states": torch.empty(2, 300, 4096),
+        "fps": torch.empty(2),
+        "height": 240,
+        "width": 426,
+    }
+
+
 CASES = [
     Case("svd-8-spatial-temporal", svd, svd_inputs, SVD, "cfg3+stg-a[8]s2t2"),
     Case("svd-8-spatial", svd, svd_inputs, SVD, "cfg3+stg-a[8]s2"),
@@ -142,6 +161,7 @@ CASES = [
     Case("mochi-stg-r-34", mochi, mochi_inputs, MOCHI, "cfg4.5+stg-r[34]w1"),
     Case("mochi-stg-a-35", mochi, mochi_inputs, MOCHI, "cfg4.5+stg-a[35]w2"),
     Case("mochi-stg-a-34", mochi, mochi_inputs, MOCHI, "cfg4.5+stg-a[34]w2"),
+    Case("opensora-11-spatial-temporal", opensora, opensora_inputs, OPEN_SORA, "cfg7+stg-a[11]s2t2"),
     Case("ltx-stg-a-19", ltx, ltx_inputs, LTX, "cfg3+stg-a[19]w1"),
     Case("cogvideox-stg-a-11", cogvideox, cogvideox_inputs, COGVIDEOX, "cfg6+stg-a[11]w1"),
     Case("wan-stg-a-8", wan, wan_inputs, WAN, "cfg5+stg-a[8]w1"),
