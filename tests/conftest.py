@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 
 
 @pytest.fixture
-def stg_eval(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
     """`stg-eval ARGUMENTS` in this process: its exit code, stdout and stderr."""
     from stg_eval import cli
 

@@ -44,10 +44,10 @@ def places(tmp_path: Path) -> tuple[str, ...]:
     ],
 )
 def test_bad_input_gives_one_clear_line_and_code_2(
-    stg_eval: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+    run_cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    answer = stg_eval(*arguments)
+    answer = run_cli(*arguments)
     assert answer.code == 2
     assert answer.out == ""
     (line,) = answer.err.strip().splitlines()
@@ -83,40 +83,40 @@ def test_help_and_model_cards_load_nothing_heavy(code: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["models", "suites", "metrics", "guidance"])
-def test_lists_name_what_there_is(stg_eval: Callable, what: str) -> None:
-    answer = stg_eval("list", what)
+def test_lists_name_what_there_is(run_cli: Callable, what: str) -> None:
+    answer = run_cli("list", what)
     assert answer.code == 0
     expected = {"models": "tiny", "suites": "demo", "metrics": "temporal_flickering", "guidance": "cfg"}[what]
     assert expected in answer.out
 
 
-def test_doctor_names_the_command_that_fetches_weights(stg_eval: Callable, tmp_path: Path) -> None:
-    answer = stg_eval("doctor", "--store", tmp_path)
+def test_doctor_names_the_command_that_fetches_weights(run_cli: Callable, tmp_path: Path) -> None:
+    answer = run_cli("doctor", "--store", tmp_path)
     assert "torch" in answer.out
     assert "stg-eval weights fetch" in answer.out
 
 
-def test_dry_run_makes_nothing(stg_eval: Callable, tmp_path: Path) -> None:
-    answer = stg_eval(*DEMO, *places(tmp_path), "--dry-run")
+def test_dry_run_makes_nothing(run_cli: Callable, tmp_path: Path) -> None:
+    answer = run_cli(*DEMO, *places(tmp_path), "--dry-run")
     assert answer.code == 0
     assert "to make" in answer.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_prints_its_table_and_page_and_a_second_run_reuses_its_clips(stg_eval: Callable, tmp_path: Path) -> None:
-    first = stg_eval(*CHEAP, *places(tmp_path))
+def test_a_run_prints_its_table_and_page_and_a_second_run_reuses_its_clips(run_cli: Callable, tmp_path: Path) -> None:
+    first = run_cli(*CHEAP, *places(tmp_path))
     assert first.code == 0, first.err
     page = Path(first.out.strip().splitlines()[-1].removeprefix("Page: "))
     assert page.is_file()
     assert "Generating: 12/12" in first.err
-    other = stg_eval(
+    other = run_cli(
         *CHEAP, "--guidance", "cfg", "--guidance", "cfg3", "--store", tmp_path / "store", "--output", tmp_path / "b"
     )
     assert "Generating: 6/6" in other.err, "CFG's clips come from the store"
 
 
 def test_frames_that_are_not_finite_are_named_and_the_rest_counts(
-    stg_eval: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stg_eval.generators import to_uint8
     from stg_eval.generators.tiny.generator import TinyGenerator
@@ -130,7 +130,7 @@ def test_frames_that_are_not_finite_are_named_and_the_rest_counts(
         return frames
 
     monkeypatch.setattr(TinyGenerator, "generate", broken)
-    answer = stg_eval(*CHEAP, *places(tmp_path))
+    answer = run_cli(*CHEAP, *places(tmp_path))
     assert answer.code == 1
     assert "not finite" in answer.err
     assert "temporal" in answer.out.lower() or "TF" in answer.out
@@ -138,7 +138,7 @@ def test_frames_that_are_not_finite_are_named_and_the_rest_counts(
 
 
 def test_a_full_disk_loses_nothing_and_the_same_command_resumes(
-    stg_eval: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, original = 0, os.fsync
 
@@ -151,33 +151,33 @@ def test_a_full_disk_loses_nothing_and_the_same_command_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        answer = stg_eval(*CHEAP, "--set", "batch_size=3", *places(tmp_path))
+        answer = run_cli(*CHEAP, "--set", "batch_size=3", *places(tmp_path))
     assert answer.code == 2
     assert "No space left" in answer.err
-    again = stg_eval(*CHEAP, "--set", "batch_size=3", *places(tmp_path))
+    again = run_cli(*CHEAP, "--set", "batch_size=3", *places(tmp_path))
     assert again.code == 0
     assert "Generating: 6/6" in again.err, "two batches of three were kept"
 
 
-def test_output_that_cannot_be_written_is_refused_before_any_work(stg_eval: Callable, tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_is_refused_before_any_work(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    answer = stg_eval(*CHEAP, "--store", tmp_path / "store", "--output", tmp_path / "file" / "run")
+    answer = run_cli(*CHEAP, "--store", tmp_path / "store", "--output", tmp_path / "file" / "run")
     assert answer.code == 2
     assert "--output" in answer.err
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_of_a_newer_version_is_refused(stg_eval: Callable, tmp_path: Path) -> None:
+def test_a_store_of_a_newer_version_is_refused(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     with sqlite3.connect(tmp_path / "store" / "store.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
-    answer = stg_eval(*CHEAP, *places(tmp_path))
+    answer = run_cli(*CHEAP, *places(tmp_path))
     assert answer.code == 2
     assert "newer stg-eval" in answer.err
 
 
 def test_a_folder_is_scored_and_its_broken_files_are_named(
-    stg_eval: Callable, tmp_path: Path, make_video: Callable
+    run_cli: Callable, tmp_path: Path, make_video: Callable
 ) -> None:
     good = [make_video(f"good-{i}.mp4", seed=i) for i in range(3)]
     folder = good[0].parent
@@ -185,7 +185,7 @@ def test_a_folder_is_scored_and_its_broken_files_are_named(
     (folder / "cut.mp4").write_bytes(good[0].read_bytes()[: good[0].stat().st_size // 2])
     (folder / "noise.mp4").write_bytes(b"not a video" * 100)
     make_video("single.mp4", num_frames=1)
-    answer = stg_eval("score", folder, "--metrics", "temporal_flickering", *places(tmp_path))
+    answer = run_cli("score", folder, "--metrics", "temporal_flickering", *places(tmp_path))
     assert answer.code == 1
     for name in ("empty.mp4", "cut.mp4", "noise.mp4"):
         assert name in answer.err
@@ -194,17 +194,17 @@ def test_a_folder_is_scored_and_its_broken_files_are_named(
     assert "single.mp4" in scores
 
 
-def test_a_folder_without_videos_is_refused(stg_eval: Callable, tmp_path: Path) -> None:
+def test_a_folder_without_videos_is_refused(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    answer = stg_eval("score", tmp_path, "--store", tmp_path / "store")
+    answer = run_cli("score", tmp_path, "--store", tmp_path / "store")
     assert answer.code == 2
     assert "no videos" in answer.err
 
 
 def test_fewer_clips_than_a_set_metric_needs_is_refused(
-    stg_eval: Callable, make_video: Callable, tmp_path: Path
+    run_cli: Callable, make_video: Callable, tmp_path: Path
 ) -> None:
     folder = make_video().parent
-    answer = stg_eval("score", folder, "--reference", folder, "--metrics", "fvd", "--store", tmp_path / "store")
+    answer = run_cli("score", folder, "--reference", folder, "--metrics", "fvd", "--store", tmp_path / "store")
     assert answer.code == 2
     assert "needs at least" in answer.err
