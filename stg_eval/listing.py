@@ -50,10 +50,8 @@ def _suites(_: str) -> tuple[list[str], list[list[str]]]:
 
 def _metrics(_: str) -> tuple[list[str], list[list[str]]]:
     cards = [*registry.METRICS.values(), *registry.plug_ins().values()]
-    rows = [
-        [c.name, c.title, {True: "higher", False: "lower", None: "neither"}[c.higher_is_better], c.kind, ", ".join(c.weights) or "-"]
-        for c in cards
-    ]
+    better = {True: "higher", False: "lower", None: "neither"}
+    rows = [[c.name, c.title, better[c.higher_is_better], c.kind, ", ".join(c.weights) or "-"] for c in cards]
     return ["metric", "", "better", "kind", "weights"], rows
 
 

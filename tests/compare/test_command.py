@@ -25,28 +25,28 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def baseline(make_run: MakeRun, tmp_path: Path, stg_eval: Callable[..., Any]) -> Path:
+def baseline(make_run: MakeRun, tmp_path: Path, run_cli: Callable[..., Any]) -> Path:
     file = tmp_path / "baseline.zip"
-    answer = stg_eval("compare", file, make_run("before"), "--update-baseline")
+    answer = run_cli("compare", file, make_run("before"), "--update-baseline")
     assert answer.code == 0
     assert "baseline written" in answer.out
     return file
 
 
 def test_exit_code_0_for_a_run_that_is_as_good(
-    baseline: Path, config: Path, make_run: MakeRun, stg_eval: Callable[..., Any]
+    baseline: Path, config: Path, make_run: MakeRun, run_cli: Callable[..., Any]
 ) -> None:
-    answer = stg_eval("compare", baseline, make_run("after"), "--config", config)
+    answer = run_cli("compare", baseline, make_run("after"), "--config", config)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("pass: nothing got worse in 2 comparisons\n")
 
 
 def test_exit_code_1_for_a_regression_with_all_outputs(
-    baseline: Path, config: Path, make_run: MakeRun, stg_eval: Callable[..., Any], tmp_path: Path
+    baseline: Path, config: Path, make_run: MakeRun, run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     files = {name: tmp_path / f"out.{name}" for name in ("json", "junit", "summary")}
     options = [item for name, path in files.items() for item in (f"--{name}", path)]
-    answer = stg_eval("compare", baseline, make_run("after", sharper=-0.4), "--config", config, *options)
+    answer = run_cli("compare", baseline, make_run("after", sharper=-0.4), "--config", config, *options)
     assert answer.code == 1
     assert "regression: Sharpness (cfg)" in answer.out
     assert json.loads(files["json"].read_text())["exit_code"] == 1
@@ -55,15 +55,15 @@ def test_exit_code_1_for_a_regression_with_all_outputs(
 
 
 def test_exit_code_1_is_gone_once_the_baseline_is_updated(
-    baseline: Path, config: Path, make_run: MakeRun, stg_eval: Callable[..., Any]
+    baseline: Path, config: Path, make_run: MakeRun, run_cli: Callable[..., Any]
 ) -> None:
     after = make_run("after", sharper=-0.4)
-    assert stg_eval("compare", baseline, after, "--update-baseline").code == 0
-    assert stg_eval("compare", baseline, after, "--config", config).code == 0
+    assert run_cli("compare", baseline, after, "--update-baseline").code == 0
+    assert run_cli("compare", baseline, after, "--config", config).code == 0
 
 
 def test_exit_code_2_for_what_is_invalid(
-    baseline: Path, make_run: MakeRun, stg_eval: Callable[..., Any], tmp_path: Path
+    baseline: Path, make_run: MakeRun, run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     def broken(run: Results) -> None:
         run.scores.loc[3, "sharpness"] = np.nan
@@ -80,31 +80,31 @@ def test_exit_code_2_for_what_is_invalid(
         ((baseline, after, "--config", tmp_path / "absent.toml"), "cannot read"),
         ((baseline, after, "--golden", 3), "leave it out when comparing"),
     ):
-        answer = stg_eval("compare", *arguments)
+        answer = run_cli("compare", *arguments)
         assert (answer.code, answer.out) == (2, ""), arguments
         assert line in answer.err
         assert "Traceback" not in answer.err
 
 
 def test_exit_code_3_for_what_is_not_comparable(
-    baseline: Path, make_run: MakeRun, stg_eval: Callable[..., Any], tmp_path: Path
+    baseline: Path, make_run: MakeRun, run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     def lost_clip(run: Results) -> None:
         run.run["missing"] = [{"variant": "cfg", "case": "case-5", "seed": 1, "problem": "out of memory"}]
 
     after, report = make_run("after", edit=lost_clip), tmp_path / "out.json"
-    answer = stg_eval("compare", baseline, after, "--json", report)
+    answer = run_cli("compare", baseline, after, "--json", report)
     assert answer.code == 3
     assert "clips: 'cfg/case-5/seed 1' is missing in the run" in answer.err
     assert json.loads(report.read_text())["mismatches"][0]["field"] == "clips"
-    assert stg_eval("compare", baseline, after, "--allow", "clips").code == 0
+    assert run_cli("compare", baseline, after, "--allow", "clips").code == 0
 
 
 def test_the_summary_goes_where_github_says(
-    baseline: Path, make_run: MakeRun, stg_eval: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    baseline: Path, make_run: MakeRun, run_cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
-    stg_eval("compare", baseline, make_run("after"))
+    run_cli("compare", baseline, make_run("after"))
     assert (tmp_path / "step.md").read_text().startswith("## ✅")
 
 

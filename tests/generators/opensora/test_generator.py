@@ -136,11 +136,11 @@ def test_random_weights_that_are_not_known_say_how_to_write_them(weights):
         load(device="cpu", dtype="float32", weights=weights, settings=CARD.settings)
 
 
-def test_a_whole_run_of_random_weights_ends_in_a_table(stg_eval, tmp_path):
+def test_a_whole_run_of_random_weights_ends_in_a_table(run_cli, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat on a sofa\ntwo dogs in the rain\n")
     sets = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
-    answer = stg_eval(
+    answer = run_cli(
         *("run", "--suite", prompts, "--model", "opensora", "--device", "cpu"),
         *("--metrics", "temporal_flickering", "--output", tmp_path / "out", "--store", tmp_path / "store"),
         *sets,
