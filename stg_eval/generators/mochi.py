@@ -48,6 +48,16 @@ CARD = ModelCard(
     licence="Apache-2.0",
 )
 
+SMOKE: dict[str, JSONValue] = {
+    "weights": "random-weights(seed=0)",
+    "dtype": "float32",
+    "height": 128,
+    "width": 128,
+    "num_frames": 13,
+    "num_inference_steps": 2,
+}
+"""Small and random, see `stg_eval.generators.smoke_settings`. VBench's networks see nothing below 121 pixels a side."""
+
 FAMILY = Family(
     pipeline="MochiPipeline",
     layer_map=MOCHI,

@@ -76,6 +76,17 @@ CARD = ModelCard(
 """CFG is cfg_scale for the last frame and min_guidance_scale for the first, linear between. image_fit is how a first
 frame of another aspect becomes height x width: "stretch" (diffusers' own) or "crop" (its middle)."""
 
+SMOKE: dict[str, JSONValue] = {
+    "weights": "random-weights(seed=0)",
+    "dtype": "float32",
+    "height": 128,
+    "width": 128,
+    "num_frames": 16,
+    "num_inference_steps": 2,
+}
+"""Small and random, see `stg_eval.generators.smoke_settings`. FVD and IS look at 16 frames, and VBench's networks see
+nothing below 121 pixels a side."""
+
 LAYERS = [
     *[f"down_blocks.{i}.attentions.{j}" for i in range(3) for j in range(2)],
     "mid_block.attentions.0",
