@@ -20,6 +20,9 @@ MODELS: dict[str, str] = {
     "svd": "stg_eval.generators.svd",
     "mochi": "stg_eval.generators.mochi",
     "opensora": "stg_eval.generators.opensora.card",
+    "ltx": "stg_eval.generators.ltx",
+    "cogvideox": "stg_eval.generators.cogvideox",
+    "wan": "stg_eval.generators.wan",
 }
 """Name -> module that defines CARD (a ModelCard) and load(); importing it must not import torch."""
 

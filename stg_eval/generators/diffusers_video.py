@@ -44,6 +44,8 @@ class Family:
     """Height and width must be divisible by it."""
     frames_multiple: int = 1
     """num_frames - 1 must be divisible by it."""
+    min_steps: int = 1
+    """Fewest steps of the pipeline's schedule."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """dtype -> variant of the files on the hub, where the repository has one: half the download, the same values."""
 
@@ -127,7 +129,7 @@ class PipelineGenerator:
         return frames
 
     def _decode(self, request: Request, latents: torch.Tensor) -> np.ndarray:
-        """Latents to frames by the pipeline's own last lines: a run of one step whose result is `latents`."""
+        """Latents to frames by the pipeline's own last lines: a run without a denoiser whose result is `latents`."""
         import torch
 
         from stg_eval.generators.guidance.schedulers import replaced_methods
@@ -144,7 +146,7 @@ class PipelineGenerator:
             replaced_methods(denoiser, forward=lambda *args, **kwargs: (output,)),
             replaced_methods(scheduler, step=result),
         ):
-            return self._run(request, torch.Generator("cpu").manual_seed(0), num_inference_steps=1)
+            return self._run(request, torch.Generator("cpu").manual_seed(0), num_inference_steps=self.family.min_steps)
 
     def _check(self, request: Request) -> None:
         size, frames = self.family.size_multiple, self.family.frames_multiple
@@ -157,7 +159,9 @@ class PipelineGenerator:
             raise StgEvalError(
                 f"{request.model} makes 1 + a multiple of {frames} frames, not {request.num_frames}; try {near}"
             )
-        if 0 <= request.guidance.cfg_scale < 1:
+        if request.num_inference_steps < self.family.min_steps:
+            raise StgEvalError(f"{request.model} needs at least {self.family.min_steps} steps")
+        if request.guidance.cfg_scale < 1:
             raise StgEvalError(f"{request.model} has no CFG scale below 1 (1 is off), not {request.guidance}")
 
 
@@ -183,7 +187,10 @@ def stack_cost(guidance: Guidance, num_layers: int) -> float:
     """
     passes = 2.0 if guidance.cfg_scale > 1 else 1.0
     if guidance.joint_scale:
-        numbers = {int(layer.rpartition(".")[2]) for layer in guidance.layers}
+        names = [layer.rpartition(".")[2] for layer in guidance.layers]
+        if not all(name.isdecimal() and int(name) < num_layers for name in names):
+            raise StgEvalError(f"there are layers 0 to {num_layers - 1}, not {','.join(guidance.layers)}")
+        numbers = {int(name) for name in names}
         left = num_layers - min(numbers) - (len(numbers) if guidance.method == "stg-r" else 0)
         passes += left / num_layers
     return passes

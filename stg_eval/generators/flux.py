@@ -36,7 +36,7 @@ def first_frames(
     """
     if height % 16 or width % 16:
         raise StgEvalError(f"FLUX needs height and width divisible by 16, not {height}x{width}")
-    recipe = {
+    recipe: dict[str, JSONValue] = {
         "weights": weights,
         "dtype": dtype,
         "height": height,

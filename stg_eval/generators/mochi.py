@@ -64,6 +64,7 @@ FAMILY = Family(
     arguments=text_arguments,
     size_multiple=16,
     frames_multiple=6,
+    min_steps=2,
     variants={"bfloat16": "bf16"},
 )
 

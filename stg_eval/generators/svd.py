@@ -112,7 +112,7 @@ SHARES = (
     (0.1132, 0.1025),
     (0.0288, 0.0181),
 )
-"""What a weak pass costs for each layer, in passes: spatial, temporal (counted by benchmarks/guidance_flops.py --shares)."""
+"""What a weak pass costs for each layer, in passes: spatial, temporal. From benchmarks/guidance_flops.py --shares."""
 
 
 def cost(guidance: Guidance) -> float:

@@ -37,6 +37,8 @@ class Predictions:
     """Kind of weak pass ("spatial", "temporal", "joint") -> its prediction."""
     delta: Tensor | None = None
     """What was added to c and u; None where there is no weak pass."""
+    recorded_bytes: int = 0
+    """Memory the recorded prefix took, until the weak passes were done."""
 
 
 @contextmanager
@@ -149,6 +151,17 @@ class _Run:
 
         return reach
 
+    def _recorded_bytes(self) -> int:
+        storages: dict[int, int] = {}
+
+        def count(x: Tensor) -> Tensor:
+            storages[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        for _, output in self.trace:
+            _map_tensors(output, count)
+        return sum(storages.values())
+
     def _conditional(self, x: Tensor) -> Tensor:
         if self.batch_order == "uc":
             return x[x.shape[0] // 2 :].clone()  # a view would keep the unconditional half alive
@@ -178,6 +191,7 @@ class _Run:
             else:
                 self.predictions.u, self.predictions.c = None, prediction
             if self.passes:
+                self.predictions.recorded_bytes = self._recorded_bytes()
                 self.predictions.weak = self._weak_predictions(args, kwargs)
                 self.predictions.delta = self._delta()
         self.trace.clear()

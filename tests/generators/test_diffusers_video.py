@@ -1,0 +1,299 @@
+"""The generators of diffusers' video models, on small random pipelines of the real classes."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stg_eval import generators
+from stg_eval.generators import ModelCard
+from stg_eval.types import Case, Guidance, Request, StgEvalError
+
+RANDOM = "random-weights(seed=0)"
+MODELS = ["svd", "mochi", "ltx", "cogvideox", "wan"]
+SIZES = {"svd": (64, 64, 3), "mochi": (32, 48, 7), "ltx": (64, 64, 9), "cogvideox": (32, 48, 9), "wan": (32, 48, 5)}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "first.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def load(loaded: dict[str, Any]) -> Any:
+    torch.set_num_threads(1)
+
+    def load(name: str) -> Any:
+        if name not in loaded:
+            settings = generators.card(name).settings
+            loaded[name] = generators.load(name, device="cpu", dtype="float32", weights=RANDOM, settings=settings)
+        return loaded[name]
+
+    return load
+
+
+def request(
+    name: str, guidance: str, image: Path, *, prompt: str = "a red ball", seed: int = 0, **more: Any
+) -> Request:
+    card, (height, width, num_frames) = generators.card(name), SIZES[name]
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    settings = dict(card.settings) | more.pop("settings", {})
+    return replace(
+        Request(
+            model=name,
+            weights=RANDOM,
+            guidance=card.presets[guidance].guidance if guidance in card.presets else Guidance.parse(guidance),
+            case=Case(id="x", prompt=prompt, image=str(image), image_sha256=digest),
+            seed=seed,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            fps=card.fps,
+            num_inference_steps=2,
+            dtype="float32",
+            encoding=card.encoding,
+            settings=tuple(sorted(settings.items())),
+        ),
+        **more,
+    )
+
+
+# ---- cards
+
+
+def cards() -> list[ModelCard]:
+    return [generators.card(name) for name in MODELS]
+
+
+def test_cards_and_maps_import_no_torch() -> None:
+    code = (
+        "import sys; from stg_eval import generators; import stg_eval.generators.guidance.sweep\n"
+        f"[generators.card(n) for n in {MODELS}]\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("card", cards(), ids=MODELS)
+def test_every_card_has_the_presets_and_a_pinned_checkpoint(card: ModelCard) -> None:
+    assert {"none", "cfg", "stg"} <= set(card.presets)
+    assert card.presets["none"].guidance == Guidance()
+    repository, _, revision = card.weights.partition("@")
+    assert repository.count("/") == 1
+    assert len(revision) == 40
+
+
+@pytest.mark.parametrize("card", cards(), ids=MODELS)
+def test_costs_order_as_the_work_does(card: ModelCard) -> None:
+    none, cfg, stg = (generators.cost(card.name, card.presets[name].guidance) for name in ("none", "cfg", "stg"))
+    assert (none, cfg) == (1, 2)
+    assert 2 < stg < 4
+
+
+def test_costs_are_the_counted_ones() -> None:
+    # the floors of FLOPs over CFG's, each within 1 %
+    def ratio(name: str, text: str) -> float:
+        return generators.cost(name, Guidance.parse(text)) / 2
+
+    assert ratio("svd", "cfg3+stg-a[8]s2t2") == pytest.approx(1.587, rel=0.01)
+    assert ratio("svd", "cfg3+stg-a[up_blocks.1.attentions.0]s2") == pytest.approx(1.298, rel=0.01)
+    assert ratio("mochi", "cfg4.5+stg-r[35]w1") == pytest.approx(1.125, rel=0.01)
+    assert ratio("mochi", "cfg4.5+stg-r[transformer_blocks.34]w1") == pytest.approx(1.135, rel=0.01)
+    with pytest.raises(StgEvalError, match="layers 0 to 47"):
+        ratio("mochi", "cfg4.5+stg-r[48]w1")
+    with pytest.raises(StgEvalError, match="from 1 to 16"):
+        ratio("svd", "cfg3+stg-a[0]s2")
+
+
+# ---- clips
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_clips_are_of_the_request_alone(load: Any, image: Path, name: str) -> None:
+    """Shape and dtype; the same clip alone, in a batch, and after other guidance; another one for seed and guidance."""
+    generator = load(name)
+    cfg = request(name, "cfg", image)
+    (alone,) = generator.generate([cfg])
+    height, width, num_frames = SIZES[name]
+    assert alone.dtype == np.uint8
+    assert alone.shape == (num_frames, height, width, 3)
+    (stg,) = generator.generate([request(name, "stg", image)])
+    assert not np.array_equal(alone, stg)
+    other, again = generator.generate([request(name, "cfg", image, seed=1), cfg])
+    assert np.array_equal(again, alone)
+    assert not np.array_equal(other, alone)
+
+
+def test_same_seed_makes_the_same_random_weights(image: Path) -> None:
+    clips = []
+    for seed in (0, 0, 1):
+        weights = f"random-weights(seed={seed})"
+        ltx = generators.load("ltx", device="cpu", dtype="float32", weights=weights, settings={})
+        clips.append(ltx.generate([request("ltx", "none", image)])[0])
+    assert np.array_equal(clips[0], clips[1])
+    assert not np.array_equal(clips[0], clips[2])
+
+
+def test_prompts_and_first_frames_are_seen(load: Any, image: Path, tmp_path: Path) -> None:
+    mochi = load("mochi")
+    one, two = mochi.generate([request("mochi", "cfg", image), request("mochi", "cfg", image, prompt="a blue cat")])
+    assert not np.array_equal(one, two)
+    svd, flat = load("svd"), tmp_path / "flat.png"
+    Image.new("RGB", (64, 64), "navy").save(flat)
+    stretch, crop, other = svd.generate(
+        [
+            request("svd", "cfg", image),
+            request("svd", "cfg", image, settings={"image_fit": "crop"}),
+            request("svd", "cfg", flat),
+        ]
+    )
+    assert not np.array_equal(stretch, crop)
+    assert not np.array_equal(stretch, other)
+
+
+def test_svd_scales_cfg_from_the_first_frame_to_the_last(load: Any, image: Path) -> None:
+    svd = load("svd")
+    ramp, flat = svd.generate(
+        [request("svd", "cfg3", image), request("svd", "cfg3", image, settings={"min_guidance_scale": 3.0})]
+    )
+    assert not np.array_equal(ramp[0], flat[0])
+
+
+def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) -> None:
+    mochi = load("mochi")
+    asked = request("mochi", "stg", image)
+    (clip,) = mochi.generate([asked])
+    views = mochi.one_step_views(asked, 1)
+    assert sorted(views) == ["c", "cfg", "stg", "u", "weak-joint"]
+    assert all(frames.shape == clip.shape and frames.dtype == np.uint8 for frames in views.values())
+    assert not np.array_equal(views["c"], views["u"])
+    # the last step goes to its clean sample, so the view of what was sampled is the clip
+    assert np.abs(views["stg"].astype(int) - clip).max() <= 1
+    assert np.array_equal(mochi.generate([asked])[0], clip)
+    with pytest.raises(StgEvalError, match="0 is the first"):
+        mochi.one_step_views(asked, 2)
+
+
+# ---- one clear line
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("mochi", {"num_frames": 8}, "1 \\+ a multiple of 6 frames, not 8; try 7"),
+        ("mochi", {"height": 40}, "divisible by 16, not 40x48"),
+        ("mochi", {"num_inference_steps": 1}, "at least 2 steps"),
+        ("mochi", {"guidance": Guidance(cfg_scale=0.5)}, "no CFG scale below 1"),
+        ("mochi", {"guidance": Guidance.parse("cfg3+stg-r[48]w1")}, "no layer '48': give a number from 0 to 47"),
+        ("mochi", {"guidance": Guidance.parse("cfg3+stg-r[35]s1")}, "write stg-r\\[35\\]w1"),
+        ("wan", {"guidance": Guidance.parse("cfg3+restart[0.1,0.9]x1")}, "leave restart out"),
+        ("svd", {"case": Case(id="y", prompt="p")}, "starts from an image"),
+        ("svd", {"case": Case(id="y", image="no/such.png")}, "cannot be read"),
+        ("svd", {"settings": {"image_fit": "squeeze"}}, "image_fit is stretch or crop"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused(
+    load: Any, image: Path, name: str, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StgEvalError, match=message):
+        load(name).generate([request(name, "cfg", image, **change)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "random-weights(tiny)"}, r"random-weights\(seed=0\)"),
+        ({"weights": "genmo/no-such-checkpoint@" + "0" * 40}, "not on this machine and could not be fetched"),
+        ({"dtype": "int8"}, "dtype is float32"),
+        ({"settings": {"offload": "disk"}}, "offload is none, model or sequential"),
+        ({"settings": {"offload": "model"}}, "leave it out on the CPU"),
+        ({"device": "cuda"}, "no CUDA device"),
+    ],
+)
+def test_what_cannot_be_loaded_says_what_to_do(
+    change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = {"device": "cpu", "dtype": "float32", "weights": RANDOM, "settings": {}} | change
+    with pytest.raises(StgEvalError, match=message) as stop:
+        generators.load("mochi", **asked)
+    assert "\n" not in str(stop.value)
+
+
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StgEvalError, match="holds no MochiPipeline"):
+        generators.load("mochi", device="cpu", dtype="float32", weights=str(tmp_path), settings={})
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("GatedRepoError", "accept its licence at https://huggingface.co/a/b"),
+        ("RepositoryNotFoundError", "no model 'a/b'"),
+    ],
+)
+def test_hub_errors_become_advice(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import diffusers
+    from huggingface_hub import errors
+
+    def refuse(*_: Any, **__: Any) -> None:
+        cause = getattr(errors, error).__new__(getattr(errors, error))
+        raise OSError("wrapped") from cause
+
+    monkeypatch.setattr(diffusers.MochiPipeline, "from_pretrained", refuse)
+    with pytest.raises(StgEvalError, match=message):
+        generators.load("mochi", device="cpu", dtype="float32", weights="a/b", settings={})
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory: 9 GB"), MemoryError()]
+)
+def test_too_little_memory_is_one_line_of_advice(
+    load: Any, image: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ltx = load("ltx")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ltx.pipeline.vae, "decode", fail)
+    with pytest.raises(StgEvalError, match="9 frames of 64x64: try --set offload=model"):
+        ltx.generate([request("ltx", "none", image)])
+
+
+def test_other_errors_pass_through(load: Any, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ltx = load("ltx")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ltx.pipeline.vae, "decode", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        ltx.generate([request("ltx", "none", image)])
+
+
+def test_a_local_folder_is_a_checkpoint(load: Any, image: Path, tmp_path: Path) -> None:
+    ltx = load("ltx")
+    ltx.pipeline.save_pretrained(tmp_path / "mine")
+    local = generators.load(
+        "ltx", device="cpu", dtype="float32", weights=str(tmp_path / "mine"), settings={"vae_tiling": True}
+    )
+    asked = request("ltx", "stg", image)
+    assert np.array_equal(local.generate([asked])[0], ltx.generate([asked])[0])  # smaller than one tile
