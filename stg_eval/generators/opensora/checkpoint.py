@@ -22,8 +22,8 @@ def fetch(source: str | Path, patterns: tuple[str, ...]) -> Path:
 
     Raises StgEvalError when it is neither.
     """
-    if Path(source).is_dir():
-        return Path(source)
+    if (local := Path(source).expanduser()).is_dir():
+        return local
     repo, _, revision = str(source).partition("@")
     if repo.startswith((".", "/", "~")) or repo.count("/") != 1:
         raise StgEvalError(f"no folder {source}; give an existing folder or a hub id such as owner/name@revision")
@@ -32,9 +32,9 @@ def fetch(source: str | Path, patterns: tuple[str, ...]) -> Path:
     try:
         return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(patterns)))
     except (OSError, ValueError) as error:  # hub, network, offline and validation errors derive from these
-        reason = str(error).strip().split("\n")[0]
+        reason = " ".join(str(error).split())
         raise StgEvalError(
-            f"cannot get {source} from the hub: download it where there is a network, or give a local folder ({reason})"
+            f"cannot get {source} from the hub; connect once, or give a folder ({reason:.200})"
         ) from error
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import ByT5Tokenizer
 
+from stg_eval.generators.opensora.hub import VAE
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
 from stg_eval.generators.opensora.random_weights import SMALL_TRANSFORMER
 from stg_eval.generators.opensora.stdit3 import STDiT3
@@ -192,10 +193,13 @@ def test_a_folder_that_is_not_there_is_named(source):
         STDiT3.from_pretrained(source)
 
 
-def test_a_hub_id_out_of_reach_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", ["owner/name", VAE])
+def test_a_hub_id_out_of_reach_says_what_to_do(source, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(StgEvalError, match=r"cannot get owner/name@abc from the hub: .* local folder") as error:
-        STDiT3.from_pretrained("owner/name@abc")
+    with pytest.raises(
+        StgEvalError, match=f"cannot get {source} from the hub; connect once, or give a folder"
+    ) as error:
+        OpenSoraVAE.from_pretrained(source)
     assert "\n" not in str(error.value)
 
 
