@@ -79,21 +79,28 @@ def to_html(table: Table, *, whiskers: bool = False) -> str:
         small = f"<small>{escape(_minus(interval(c)))}</small>" if interval(c) else ""
         return f"<td>{text}{small}{_whisker(c, reach) if whiskers else ''}</td>"
 
-    heads = "".join(f'<th scope="col" class="label">{escape(h)}</th>' for h in table.heads)
-    heads += "".join(f'<th scope="col">{escape(c)}</th>' for c in table.columns)
+    def label(labels: tuple[str, ...]) -> str:
+        cells = [
+            f"<code>{escape(text)}</code>" if is_code(h) else escape(text)
+            for h, text in zip(heads, labels, strict=True)
+        ]
+        if folded:
+            cells = [f"{cells[0]}<small>{cells[1]}</small>"]
+        return "".join(f'<th scope="row" class="label">{text}</th>' for text in cells)
+
+    heads = table.heads
+    folded = len(heads) == 2 and is_code(heads[1])  # the signature stands below its title
+    top = "".join(f'<th scope="col" class="label">{escape(h)}</th>' for h in (heads[:1] if folded else heads))
+    top += "".join(f'<th scope="col">{escape(c)}</th>' for c in table.columns)
     rows = []
     for row in table.rows:
-        labels = "".join(
-            f'<th scope="row" class="label">{_html_label(h, text)}</th>'
-            for h, text in zip(table.heads, row.labels, strict=True)
-        )
-        group = f' class="{row.above}"' if row.above else ""
-        rows.append(f"<tr{group}>{labels}{''.join(map(cell, row.cells, reach))}</tr>")
+        above = f' class="{row.above}"' if row.above else ""
+        rows.append(f"<tr{above}>{label(row.labels)}{''.join(map(cell, row.cells, reach))}</tr>")
     notes = "".join(f"<li value={i}>{prose_html(note)}</li>" for i, note in enumerate(table.notes, 1))
     remarks = "".join(f"<p>{prose_html(remark)}</p>" for remark in table.remarks)
     return (
         f'<figure class="table" id="table-{escape(table.name)}">\n<figcaption>{escape(table.title)}</figcaption>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n'
+        f'<div class="scroll"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + f"\n</tbody></table></div>\n{f'<ol>{notes}</ol>' if notes else ''}{remarks}\n</figure>\n"
     )
@@ -258,10 +265,6 @@ def _latex_prose(text: str) -> str:
         lambda m: rf"\texttt{{{latex(m[1])}}}" if m[1] is not None else _spaced(m[2], latex),
         text,
     )
-
-
-def _html_label(name: str, text: str) -> str:
-    return f"<code>{escape(text)}</code>" if is_code(name) else escape(text)
 
 
 def prose_html(text: str) -> str:

@@ -95,6 +95,14 @@ def test_clip_shared_by_pairs_is_in_the_page_once(tmp_path: Path, make_results: 
     assert len(data["clips"]) == 4
 
 
+def test_run_without_labels_prompts_or_tags_has_a_page(tmp_path: Path, make_results: Callable[..., Results]) -> None:
+    results = make_results(tmp_path, pairs=2, clips=True)
+    results.scores["label"] = pd.array([None] * 4, dtype="Int64")
+    results.scores["prompt"] = results.scores["tags"] = None
+    data, _ = page_data(write_page([results], tmp_path / "store", tmp_path / "index.html"))
+    assert [p["tags"] for p in data["runs"][0]["pairs"]] == [[], []]
+
+
 def test_page_refers_to_nothing_outside_itself(tmp_path: Path, make_results: Callable[..., Results]) -> None:
     text = write_page(
         [make_results(tmp_path, pairs=2, clips=True)], tmp_path / "store", tmp_path / "i.html"

@@ -200,7 +200,19 @@ def test_text_survives_html_and_csv_as_it_is(title: str, label: str) -> None:
     parser = Text()
     parser.feed(render.to_html(table))
     assert "".join(parser.found).count(label) >= (2 if label else 0)
-    assert set(parser.tags) <= {"figure", "figcaption", "div", "table", "thead", "tbody", "tr", "th", "td", "code"}
+    assert set(parser.tags) <= {
+        "figure",
+        "figcaption",
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "code",
+        "small",
+    }
     rows = list(csv.reader(io.StringIO(render.to_csv(table))))
     assert rows == [["Variant", "Guidance", "X"], [label, label, "1.0"]]
 

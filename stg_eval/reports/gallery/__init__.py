@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stg_eval.reports import tables
 from stg_eval.reports.paper import paper_tables
@@ -177,8 +178,8 @@ def _numbers(results: Results) -> dict[str, Any]:
 
 
 def _tags(row: dict[Hashable, Any]) -> list[str]:
-    label = row.get("label")
-    named = [] if label is None or label != label else [f"class {int(label)}"]
+    label: Any = row.get("label")
+    named = [] if pd.isna(label) else [f"class {int(label)}"]
     return [*str(row["tags"]).split(), *named]
 
 
