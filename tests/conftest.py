@@ -1,17 +1,28 @@
-"""What tests of the whole share: the command line in this process, and small real videos."""
+"""What tests share: the command line in this process, small real videos, data sets as they lie on disk, and networks of
+metrics with random weights."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import json
 import os
 import sys
+import types
+from argparse import Namespace
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ACTIONS = ("ApplyEyeMakeup", "YoYo", "HandstandPushups")
 
 
 class Answer(NamedTuple):
@@ -50,3 +61,138 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def avi(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
+    """A real .avi as UCF-101 has them (MPEG-4 part 2, 25 fps), its content drawn from a seed."""
+    folder = tmp_path_factory.mktemp("avi")
+
+    def make(seed: int, num_frames: int = 16) -> bytes:
+        path = folder / f"{seed}.avi"
+        if not path.is_file():
+            colour = np.random.default_rng(seed).integers(0, 256, 3)
+            ramp = np.linspace(0.2, 1, 64)[None, :, None] * np.ones((48, 1, 1))
+            with av.open(path, "w") as out:
+                stream = out.add_stream("mpeg4", rate=Fraction(25))
+                stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+                for t in range(num_frames):
+                    frame = av.VideoFrame.from_ndarray((np.roll(ramp, 8 * t, 1) * colour).astype(np.uint8))
+                    out.mux(stream.encode(frame))
+                out.mux(stream.encode())
+        return path.read_bytes()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ucf101_at(avi: Callable[[int], bytes]) -> Callable[..., Path]:
+    """UCF-101's two archives, extracted: `classes` classes with `videos` videos each, a third of them for testing."""
+
+    def make(root: Path, classes: int = 101, videos: int = 3) -> Path:
+        lists = root / "ucfTrainTestlist"
+        lists.mkdir(parents=True)
+        names = [ACTIONS[i] if i < len(ACTIONS) else f"Action{i:03d}" for i in range(classes)]
+        (lists / "classInd.txt").write_text("".join(f"{i} {name}\r\n" for i, name in enumerate(names, 1)))
+        train, test = [], []
+        for i, name in enumerate(names):
+            (root / "UCF-101" / name).mkdir(parents=True)
+            for k in range(videos):
+                file = f"{name}/v_{name}_g{k + 1:02d}_c01.avi"
+                (root / "UCF-101" / file).write_bytes(avi(k % 3) if classes > 10 else avi(10 * i + k))
+                train.append(f"{file} {i + 1}\n") if k % 3 else test.append(f"{file}\n")
+        (lists / "trainlist01.txt").write_text("".join(train))
+        (lists / "testlist01.txt").write_text("".join(test))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vbench_i2v_at() -> Callable[..., Path]:
+    """VBench-I2V as it extracts, with the official numbers of entries and stand-ins for its prompts and images."""
+    subject = ["i2v_subject", "motion_smoothness", "dynamic_degree", "aesthetic_quality", "imaging_quality"]
+    background = ["i2v_background", "aesthetic_quality", "imaging_quality"]
+
+    def make(root: Path, subjects: int = 246, backgrounds: int = 109) -> Path:
+        crops = root / "crop" / "16-9"
+        crops.mkdir(parents=True)
+        entries = []
+        for i in range(subjects + backgrounds):
+            kind, dimensions = ("animal", subject) if i < subjects else ("indoor", background)
+            entries.append({"prompt_en": f"scene {i}", "dimension": dimensions, "image_type": kind})
+            Image.new("RGB", (16, 9), (i % 256, i // 256, 128)).save(crops / f"scene {i}.png")
+        for i in range(7 * backgrounds):
+            prompt = f"scene {subjects + i % backgrounds}, move {i // backgrounds}"
+            entries.append({"prompt_en": prompt, "dimension": ["camera_motion"], "image_type": "indoor"})
+        for entry in entries:
+            entry["image_name"] = str(entry["prompt_en"]).split(",")[0] + ".png"
+        (root / "vbench2_i2v_full_info.json").write_text(json.dumps(entries))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def official() -> Callable[[str], Any]:
+    """A module of vbench 0.1.5. Skips the test where the package is not installed."""
+    pytest.importorskip("vbench", reason="vbench is not installed (pip install --no-deps vbench==0.1.5)")
+    # openai-clip takes `packaging` from pkg_resources, which setuptools no longer has.
+    sys.modules.setdefault("pkg_resources", types.SimpleNamespace(packaging=importlib.import_module("packaging")))
+    importlib.import_module("packaging.version")
+
+    def module(name: str) -> Any:
+        from stg_eval.metrics.vbench import import_vbench
+
+        return import_vbench(f"vbench.{name}")
+
+    return module
+
+
+def _checkpoint(path: Path) -> Any:
+    from stg_eval.weights import Checkpoint
+
+    return Checkpoint(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory, official) -> dict[str, Any]:
+    """Checkpoints of the official networks with random weights, in the layout of the published files."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    amt = official("third_party.amt.networks.AMT-S").Model()
+    torch.save({"state_dict": amt.state_dict()}, folder / "amt-s.pth")
+    raft = official("third_party.RAFT.core.raft").RAFT(
+        Namespace(small=False, mixed_precision=False, alternate_corr=False)
+    )
+    torch.save({f"module.{k}": v for k, v in raft.state_dict().items()}, folder / "raft-things.pth")
+    from pyiqa.archs.musiq_arch import MUSIQ
+
+    torch.save(MUSIQ(pretrained=False).state_dict(), folder / "musiq_spaq_ckpt-358bb6af.pth")
+    clip = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=128,
+            intermediate_size=512,
+            projection_dim=768,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            patch_size=14,
+            image_size=224,
+        )
+    )
+    state = {k: v + 0.1 * torch.randn_like(v) for k, v in clip.state_dict().items()}
+    save_file(state | {"logit_scale": torch.tensor(4.6), "text_projection.weight": torch.zeros(768, 128)}, folder / "c")
+    (folder / "c").rename(folder / "model.safetensors")
+    torch.save(torch.nn.Linear(768, 1).state_dict(), folder / "sa_0_4_vit_l_14_linear.pth")
+    names = {
+        "amt-s": "amt-s.pth",
+        "raft-things": "raft-things.pth",
+        "musiq-spaq": "musiq_spaq_ckpt-358bb6af.pth",
+        "clip-vit-l-14": "model.safetensors",
+        "laion-aesthetic": "sa_0_4_vit_l_14_linear.pth",
+    }
+    return {name: _checkpoint(folder / file) for name, file in names.items()}

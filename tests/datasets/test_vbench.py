@@ -87,28 +87,8 @@ def test_an_unknown_dimension_is_named(entries: object) -> None:
 
 
 @pytest.fixture
-def i2v(tmp_path: Path, make_image: Callable[..., Path]) -> Path:
-    """VBench-I2V as it extracts, with the official numbers of entries and stand-ins for its prompts and images."""
-    root = tmp_path / "i2v"
-    subject = ["i2v_subject", "motion_smoothness", "dynamic_degree", "aesthetic_quality", "imaging_quality"]
-    background = ["i2v_background", "aesthetic_quality", "imaging_quality"]
-    entries = []
-    for i in range(355):
-        kind, dimensions = ("animal", subject) if i < 246 else ("indoor", background)
-        entries.append({"prompt_en": f"scene {i}", "dimension": dimensions, "image_type": kind})
-        make_image(f"scene {i}.png", seed=i, folder=root / "crop" / "16-9")
-    for i in range(763):
-        entries.append(
-            {
-                "prompt_en": f"scene {246 + i % 109}, move {i // 109}",
-                "dimension": ["camera_motion"],
-                "image_type": "indoor",
-            }
-        )
-    for entry in entries:
-        entry["image_name"] = str(entry["prompt_en"]).split(",")[0] + ".png"
-    (root / "vbench2_i2v_full_info.json").write_text(json.dumps(entries))
-    return root
+def i2v(tmp_path: Path, vbench_i2v_at: Callable[..., Path]) -> Path:
+    return vbench_i2v_at(tmp_path / "i2v")
 
 
 def test_355_images_with_five_samples_are_1775_videos(i2v: Path) -> None:

@@ -1,13 +1,8 @@
-"""What the VBench tests share: random weights in the official file formats, small clips, and the official loops."""
+"""What the VBench tests share: golden values, small clips, and the scoring loop."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
-import sys
-import types
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,71 +32,6 @@ def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
         return dict(np.load(GOLDEN / f"{name}.npz")), json.loads((GOLDEN / f"{name}.json").read_text())
 
     return read
-
-
-@pytest.fixture(scope="session")
-def official() -> Callable[[str], Any]:
-    """A module of vbench 0.1.5. Skips the test where the package is not installed."""
-    pytest.importorskip("vbench", reason="vbench is not installed (pip install --no-deps vbench==0.1.5)")
-    # openai-clip takes `packaging` from pkg_resources, which setuptools no longer has.
-    sys.modules.setdefault("pkg_resources", types.SimpleNamespace(packaging=importlib.import_module("packaging")))
-    importlib.import_module("packaging.version")
-
-    def module(name: str) -> Any:
-        from stg_eval.metrics.vbench import import_vbench
-
-        return import_vbench(f"vbench.{name}")
-
-    return module
-
-
-def checkpoint(path: Path) -> Any:
-    from stg_eval.weights import Checkpoint
-
-    return Checkpoint(path, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-@pytest.fixture(scope="session")
-def random_weights(tmp_path_factory, official) -> dict[str, Any]:
-    """Checkpoints of the official networks with random weights, in the layout of the published files."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    amt = official("third_party.amt.networks.AMT-S").Model()
-    torch.save({"state_dict": amt.state_dict()}, folder / "amt-s.pth")
-    raft = official("third_party.RAFT.core.raft").RAFT(
-        Namespace(small=False, mixed_precision=False, alternate_corr=False)
-    )
-    torch.save({f"module.{k}": v for k, v in raft.state_dict().items()}, folder / "raft-things.pth")
-    from pyiqa.archs.musiq_arch import MUSIQ
-
-    torch.save(MUSIQ(pretrained=False).state_dict(), folder / "musiq_spaq_ckpt-358bb6af.pth")
-    clip = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=128,
-            intermediate_size=512,
-            projection_dim=768,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            patch_size=14,
-            image_size=224,
-        )
-    )
-    state = {k: v + 0.1 * torch.randn_like(v) for k, v in clip.state_dict().items()}
-    save_file(state | {"logit_scale": torch.tensor(4.6), "text_projection.weight": torch.zeros(768, 128)}, folder / "c")
-    (folder / "c").rename(folder / "model.safetensors")
-    torch.save(torch.nn.Linear(768, 1).state_dict(), folder / "sa_0_4_vit_l_14_linear.pth")
-    names = {
-        "amt-s": "amt-s.pth",
-        "raft-things": "raft-things.pth",
-        "musiq-spaq": "musiq_spaq_ckpt-358bb6af.pth",
-        "clip-vit-l-14": "model.safetensors",
-        "laion-aesthetic": "sa_0_4_vit_l_14_linear.pth",
-    }
-    return {name: checkpoint(folder / file) for name, file in names.items()}
 
 
 @pytest.fixture(scope="session")
