@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stg_eval import weights
+from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
 
 NUM_FRAMES, NUM_CLASSES = 16, 101
@@ -112,7 +113,7 @@ class C3DExtractor:
             raise StgEvalError(f"C3D looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
-    @torch.inference_mode()
+    @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Clips uint8 [16, H, W, 3], RGB, of any sizes -> logits float32 [N, 101]."""
         out = [np.empty((0, NUM_CLASSES), np.float32)]

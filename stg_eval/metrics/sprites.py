@@ -16,6 +16,7 @@ import torch
 from stg_eval.metrics import ClipScorer, Extractor, SetMetric, sprites_c3d
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import inception_score, softmax
+from stg_eval.metrics.vbench import exact
 from stg_eval.types import Case, StgEvalError
 from stg_eval.video import VideoInfo
 
@@ -38,7 +39,7 @@ class SpritesExtractor:
         """All 8 frames of a sprite."""
         return _all_frames(num_frames)
 
-    @torch.inference_mode()
+    @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Clips uint8 [8, 16, 16, 3] -> float32 [N, 64 + 12]."""
         if not len(clips):

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
+from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
 
 NUM_FRAMES, SIDE = 16, 224
@@ -154,7 +155,7 @@ class VideoMAEExtractor:
             raise StgEvalError(f"FVD looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
-    @torch.inference_mode()
+    @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 1408]."""
         out = [np.empty((0, self.network.config.hidden_size), np.float32)]
