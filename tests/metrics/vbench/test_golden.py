@@ -89,6 +89,26 @@ def test_early_stop_never_changes_the_verdict(scores):
         assert asked == needed
 
 
+def test_static_filters_verdicts(golden, monkeypatch):
+    """Fed with the recorded pair scores instead of a network's."""
+    from pathlib import Path
+
+    from stg_eval.metrics.vbench.static_filter import StaticFilter
+    from stg_eval.video import VideoInfo
+
+    _, values = golden("dynamic_degree")
+    for case in values["static_filter"]["decisions"]:
+        neighbours, around = case["scores"][:-2], case["scores"][-2:]
+        scores = iter(neighbours)
+        scorer = object.__new__(StaticFilter)
+        monkeypatch.setattr(StaticFilter, "_score", lambda self, a, b, scores=scores: next(scores))
+        scorer.begin(VideoInfo(Path("x"), case["frames"], 256, 256, 8.0, "h264"), None)
+        scorer.update(np.zeros((case["frames"], 1, 1, 3), np.uint8))
+        scores = iter(around)
+        monkeypatch.setattr(StaticFilter, "_score", lambda self, a, b, scores=scores: next(scores))
+        assert bool(scorer.end()) == case["static"], case
+
+
 @pytest.mark.parametrize("case", ["odd", "even", "three"])
 def test_motion_smoothness_from_predictions(golden, case):
     arrays, values = golden("motion_smoothness")

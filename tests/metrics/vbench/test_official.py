@@ -12,7 +12,12 @@ import torch
 
 from stg_eval.metrics import scoring
 from stg_eval.metrics.scoring import score_clips
-from stg_eval.metrics.vbench import aesthetic_quality, dynamic_degree, imaging_quality, motion_smoothness
+from stg_eval.metrics.vbench import (
+    aesthetic_quality,
+    dynamic_degree,
+    imaging_quality,
+    motion_smoothness,
+)
 from stg_eval.metrics.vbench import temporal_flickering as flickering
 from stg_eval.types import StgEvalError
 from stg_eval.weights import Checkpoint
