@@ -25,7 +25,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from stg_eval import score, summary
-from stg_eval.compare import Comparison, Snapshot, compare, snapshot
+from stg_eval.compare import Comparison, Snapshot, compare, golden, snapshot
+from stg_eval.compare.verdicts import FAILING
 from stg_eval.generators.guidance import skips
 from stg_eval.generators.tiny import card as tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
@@ -37,7 +38,7 @@ from stg_eval.store import Store
 from stg_eval.suites import load as load_suite
 from stg_eval.suites import open_dataset
 from stg_eval.types import Request
-from stg_eval.video import write_video
+from stg_eval.video import read_video, write_video
 
 N = 256
 EQUAL_SEEDS, FAULT_SEEDS = 64, 32
@@ -151,8 +152,8 @@ class Bench:
                 for path, frames, request in zip(paths, clips, requests, strict=True):
                     write_video(path, frames, request.fps, CODEC if "codec" in condition else request.encoding)
                 arrays = self._score(paths, requests)
-            if condition == GOOD:
-                np.save(file.with_suffix(".frames.npy"), np.stack(clips))
+                clips = [read_video(path) for path in paths]
+            np.save(file.with_suffix(".frames.npy"), np.stack(clips))
             np.savez(file.with_suffix(".partial.npz"), **arrays)  # type: ignore[arg-type]
             file.with_suffix(".partial.npz").rename(file)
             print(f"{condition}: {start + len(requests)} clips", flush=True)
@@ -162,7 +163,7 @@ class Bench:
     def _frames(self, condition: str, requests: Sequence[Request], start: int) -> list[np.ndarray]:
         if "codec" in condition:  # the good clips, written worse
             self._chunk(GOOD, requests, start)
-            return list(np.load(self.state / f"{GOOD}-{start:04d}.frames.npy"))
+            return list(np.load(self.state / f"{GOOD}-{start:04d}.frames.npy")[: len(requests)])
         generator = tiny.load(device="cpu", dtype="float32", weights=self.plan.card.weights, settings={})
         assert isinstance(generator, TinyGenerator)
         clips: list[np.ndarray] = []
@@ -228,6 +229,14 @@ class Bench:
             sides = self.draw(GOOD, seeds), self.draw(condition, seeds)
         return compare(*sides, allow=("seeds",))
 
+    def golden(self, condition: str) -> tuple[int, int]:
+        """How many of the fault's first 48 clips the golden frames refuse, at the default gates, and of how many."""
+        self.pool(condition)
+        files = [self.state / f"{name.replace(' ', '-')}-0000.frames.npy" for name in (condition, GOOD)]
+        clips = list(zip(*(np.load(file)[:48] for file in files), strict=True))
+        found = [golden.judge_frames(golden.frame_psnr(a, b), golden.frame_ssim(a, b), golden.GATES) for a, b in clips]
+        return sum(not passed for _, passed in found), len(clips)
+
     def report(self, trials: dict[str, list[dict[str, str]]]) -> str:
         """Markdown."""
         names = [c.name for c in self.plan.metrics if c.name in trials[GOOD][0]]
@@ -235,16 +244,17 @@ class Bench:
             f"Embedded model ({self.plan.card.weights}), CFG, {self.plan.card.num_inference_steps} steps, n = {N}, "
             f"default margins and level; {provenance('cpu')['packages']}",
             "",
-            "| Run under test | Comparisons | Exit code 1 | " + " | ".join(names) + " |",
-            "| --- " * (len(names) + 3) + "|",
+            "| Run under test | Comparisons | Exit code 1 | " + " | ".join(names) + " | Golden clips refused |",
+            "| --- " * (len(names) + 4) + "|",
         ]
         for condition, found in trials.items():
-            alarms = sum("worse" in words.values() for words in found)
-            worse = Counter(name for words in found for name, word in words.items() if word == "worse")
+            alarms = sum(not FAILING.isdisjoint(words.values()) for words in found)
+            worse = Counter(name for words in found for name, word in words.items() if word in FAILING)
             cells = [f"{100 * worse[name] / len(found):.0f} %" for name in names]
             title = "equal, other seeds" if condition == GOOD else condition
             share = f"{100 * alarms / len(found):.1f} %"
-            lines.append(f"| {title} | {len(found)} | {share} | " + " | ".join(cells) + " |")
+            refused = "-" if condition == GOOD else "{} of {}".format(*self.golden(condition))
+            lines.append(f"| {title} | {len(found)} | {share} | " + " | ".join([*cells, refused]) + " |")
         return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from stg_eval.compare.pairing import FIELDS, NotComparable, changes, mismatches,
 from stg_eval.compare.policy import Policy, read_policy
 from stg_eval.compare.show import outcome
 from stg_eval.compare.snapshot import Snapshot
-from stg_eval.compare.verdicts import Comparison, Verdict, judge, worst_pairs
+from stg_eval.compare.verdicts import FAILING, Comparison, Verdict, judge, worst_pairs
 from stg_eval.types import StgEvalError
 
 __all__ = ["Comparison", "NotComparable", "Outcome", "Policy", "Snapshot", "Verdict", "compare", "gate"]
@@ -100,11 +100,11 @@ def _gate(
 
 
 def _by_features(verdicts: Iterable[Verdict], run: Snapshot) -> Collection[Verdict]:
-    """Those that got worse, and of set metrics on the same features the first: their pairs are the same."""
+    """Those that fail, and of set metrics on the same features the first: their pairs are the same."""
     features = run.run.get("features", {})
     first: dict[tuple[str, str], Verdict] = {}
     for v in verdicts:
-        if v.word == "worse":
+        if v.word in FAILING:
             first.setdefault((v.variant, features.get(v.metric, {}).get("extractor", v.metric)), v)
     return first.values()
 

@@ -95,10 +95,7 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
                 [Mismatch("golden", f"{name} is {before.shape} in the golden frames, {after.shape} in the run")]
             )
         psnr, ssim = frame_psnr(after, before), frame_ssim(after, before)
-        good = (psnr >= gates["psnr"]) & (ssim >= gates["ssim"])
-        percent = 100 * float(good.mean())
-        floor = bool((psnr >= gates["floor_psnr"]).all() and (ssim >= gates["floor_ssim"]).all())
-        passed = percent >= gates["percent"] and floor
+        percent, passed = judge_frames(psnr, ssim, gates)
         cells = (f"{percent:.0f} %", _db(float(psnr.min())), f"{ssim.min():.4f}")
         lines.append((name, *cells, "same" if passed else "worse"))
         line = f"{cells[0]} of frames within the gate, worst frame {cells[1]} dB, SSIM {cells[2]}"
@@ -117,6 +114,13 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
         checks=tuple(checks),
         data={"gates": dict(gates), "clips": data},
     )
+
+
+def judge_frames(psnr: np.ndarray, ssim: np.ndarray, gates: Mapping[str, float]) -> tuple[float, bool]:
+    """Per cent of a clip's frames within the gate, and whether the clip passes both gates; inputs [T]."""
+    percent = 100 * float(((psnr >= gates["psnr"]) & (ssim >= gates["ssim"])).mean())
+    floor = (psnr >= gates["floor_psnr"]).all() and (ssim >= gates["floor_ssim"]).all()
+    return percent, bool(percent >= gates["percent"] and floor)
 
 
 def frame_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:

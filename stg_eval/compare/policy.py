@@ -14,30 +14,30 @@ from stg_eval.types import StgEvalError
 LEVEL = 0.05
 
 MARGINS: dict[str, str | float] = {
-    # VBench dimensions, 0 to 1. Good models lie within .01 of each other in the two that saturate near 1 (flickering,
-    # smoothness), so half of that matters; quality and aesthetics are told apart by eye from about a point.
-    "temporal_flickering": 0.005,
-    "motion_smoothness": 0.005,
-    "imaging_quality": 0.01,
-    "aesthetic_quality": 0.01,
+    # What papers print as a gain matters: about half of what STG gains over CFG in its Tables 1 and 2
+    # (TF +.002, MS +.002 and +.003, IQ +.007, AQ +.002 on SVD, FVD -15 %, IS +1.3 %).
+    "temporal_flickering": 0.001,
+    "motion_smoothness": 0.001,
+    "imaging_quality": 0.004,
+    "aesthetic_quality": 0.001,
+    "fvd": "5%",
+    "is": "1%",
     # Shares of clips: one clip in twenty.
     "dynamic_degree": 0.05,
     "static_filter": 0.05,
     "accuracy_sprites": 0.05,
     "recall_sprites": 0.05,
-    # Distances have no scale of their own. Published gains are 5 to 30 % of FVD, about 3 % of IS.
-    "fvd": "5%",
+    # The embedded model's, after their big relatives; a twentieth more or less motion.
     "fvd_sprites": "5%",
-    "is": "3%",
-    "is_sprites": "3%",
-    "pixel_distance_sprites": "10%",
-    "frame_difference_sprites": 0.05,
+    "is_sprites": "1%",
+    "pixel_distance_sprites": "5%",
+    "frame_difference_sprites": "5%",
 }
 """Smallest difference that matters: in the metric's own unit, or in per cent of the baseline's value."""
 OTHER_MARGIN = "2%"
 """For metrics of other packages."""
-UNGATED = frozenset({"frame_difference_sprites", "static_filter"})
-"""Shown, but without a direction that is worse: frozen or jitter, still or moving."""
+UNGATED = frozenset({"static_filter"})
+"""Shown, but cannot fail: it only says which clips another metric counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

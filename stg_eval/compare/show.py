@@ -90,7 +90,8 @@ def _worst_table(comparison: Comparison) -> Table:
 
 
 def _check(v: Verdict) -> Check:
-    states: dict[str, Any] = {"worse": "fail" if v.gated else "skip", "cannot tell": "skip"}
+    failing = "fail" if v.gated else "skip"
+    states: dict[str, Any] = {"worse": failing, "changed": failing, "cannot tell": "skip"}
     line = (
         f"{_word(v)}: {v.baseline:.6g} -> {v.value:.6g}, difference {v.difference:+.4g} [{v.low:+.4g}, {v.high:+.4g}], "
         f"matters from {v.margin:.3g}, p {v.p_holm:.3g} (Holm), n {v.n}"

@@ -19,6 +19,7 @@ from stg_eval.results import Column
 from stg_eval.types import StgEvalError
 
 Word = Literal["better", "worse", "changed", "same", "cannot tell"]
+FAILING = frozenset({"worse", "changed"})
 WORST = 5
 
 
@@ -70,7 +71,7 @@ class Comparison:
     run: Path
     verdicts: tuple[Verdict, ...]
     worst: tuple[Worst, ...]
-    """Pairs behind every verdict of "worse", five a verdict."""
+    """Pairs behind every verdict that fails, five a verdict."""
     allowed: tuple[str, ...]
     """Differences that `allow` let pass."""
     changes: tuple[str, ...]
@@ -78,14 +79,16 @@ class Comparison:
 
     @property
     def regressions(self) -> list[Verdict]:
-        return [v for v in self.verdicts if v.word == "worse" and v.gated]
+        """Gated metrics that got worse, or changed where neither direction is better (twice the motion, or half)."""
+        return [v for v in self.verdicts if v.word in FAILING and v.gated]
 
 
 def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy) -> list[Verdict]:
     """Verdicts on every variant and metric that both sides have.
 
-    Better and worse: Holm-adjusted p-value within the level, and the interval reaches past the margin. Same: the 95 %
-    interval lies within +-margin. Raises StgEvalError where one side has a value and the other nan.
+    Better and worse (changed, for a metric without a better direction): the Holm-adjusted p-value is within the level,
+    and the 95 % interval reaches past the margin. Same: the interval lies within +-margin. Raises StgEvalError where
+    one side has a value and the other nan.
     """
     known = {c.name for c in baseline.columns}
     measured = []
@@ -111,7 +114,8 @@ def worst_pairs(
     if verdict.column.kind == "clip":
         before, after = _values(baseline, run, rows, verdict.column)
         change = after - before
-        harm = -change if verdict.column.higher_is_better else change
+        better = verdict.column.higher_is_better
+        harm = np.abs(change) if better is None else -change if better else change
     else:
         moved = run.set_features(verdict.metric)[rows["after"]] - baseline.set_features(verdict.metric)[rows["before"]]
         harm = change = np.linalg.norm(moved.astype(float), axis=1)
@@ -214,7 +218,8 @@ def _verdict(
         word = "same"
     elif p_holm <= policy.level:
         word = "better" if (found.difference > 0) == column.higher_is_better else "worse"
-        word = "changed" if column.higher_is_better is None else word
+        if column.higher_is_better is None:
+            word = "changed"
     else:
         word = "cannot tell"
         n_to_tell = statistics.n_to_tell(found.n, (found.high - found.low) / 2, margin)

@@ -167,11 +167,23 @@ def test_a_mistake_in_the_policy_file_is_named(text: str, problem: str, tmp_path
         read_policy(file)
 
 
-def test_a_metric_without_a_direction_is_gated_only_when_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shift", [-0.4, 0.4])
+def test_a_metric_without_a_better_direction_fails_either_way(shift: float, make_run: MakeRun) -> None:
+    def no_direction(run: Results) -> None:
+        object.__setattr__(run.columns[0], "higher_is_better", None)
+
+    sides = make_run("before", edit=no_direction), make_run("after", sharper=shift, edit=no_direction)
+    found = compare(*sides, policy=TIGHT)
+    assert words(found)["sharpness"] == "changed"
+    assert [v.metric for v in found.regressions] == ["sharpness"]
+    assert [abs(w.change) for w in found.worst] == sorted((abs(w.change) for w in found.worst), reverse=True)
+
+
+def test_gating_can_be_switched_on_and_off(tmp_path: Path) -> None:
     file = tmp_path / "gate.toml"
-    assert "frame_difference_sprites" in Policy().ungated
-    file.write_text("[gate]\nframe_difference_sprites = true\nsharpness = false\n")
-    assert read_policy(file).ungated == {"sharpness", "static_filter"}
+    assert Policy().ungated == {"static_filter"}
+    file.write_text("[gate]\nstatic_filter = true\nsharpness = false\n")
+    assert read_policy(file).ungated == {"sharpness"}
 
 
 def test_every_metric_of_the_package_has_a_margin_of_its_own() -> None:
