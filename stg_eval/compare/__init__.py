@@ -41,7 +41,7 @@ def gate(
         baseline: a baseline file, a run folder, or a folder of golden frames.
         run: the run folder under test.
         allow: fields of `stg_eval.compare.pairing.FIELDS` that may differ.
-        config: TOML, see `stg_eval.compare.verdicts.read_policy`.
+        config: TOML, see `stg_eval.compare.policy.read_policy`.
         update_baseline: make `baseline` what `run` is, whatever the verdict; exit code 0.
         golden: with `update_baseline`, keep the first N clips of each variant as golden frames instead of scores.
         json_file, junit_file, summary_file: outputs; the summary is appended (GitHub's GITHUB_STEP_SUMMARY).

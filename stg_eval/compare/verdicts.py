@@ -164,7 +164,7 @@ def _clip_difference(
 
 def _set_measure(run: Snapshot, column: Column) -> Any:
     card = registry.card(column.name)
-    metric: Any = registry.load(card, "cpu")
+    compute = registry.statistic(card)
     real = reference(run, column.name)
 
     def measure(
@@ -180,7 +180,7 @@ def _set_measure(run: Snapshot, column: Column) -> Any:
             return (math.nan, math.nan), nothing, f"needs at least {card.min_clips} clips"
 
         def statistic(features: np.ndarray) -> float:
-            return float(metric.statistic(features, real))
+            return compute(features, real)
 
         clusters = rows["cluster"].to_numpy()[kept]
         found = statistics.paired_set_difference(statistic, after, before, clusters)

@@ -5,7 +5,7 @@ Metrics are described by light `MetricCard`s (no torch), which suites and plans 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -29,7 +29,8 @@ class MetricCard:
     higher_is_better: bool | None
     """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
     module: str
-    """Module that defines load(name, device) -> ClipScorer (clip) or SetMetric (set)."""
+    """Module that defines load(name, device) -> ClipScorer (clip) or SetMetric (set). A set metric with large networks
+    defines statistic(name) -> Statistic too, so that cached features need no network."""
     scale: float = 1.0
     """Factor from the stored value to the printed one."""
     digits: int = 3
@@ -84,3 +85,19 @@ class SetMetric(Protocol):
     def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
         """Features [N, D] (and the reference's [M, D]) -> the score of the set."""
         ...
+
+
+Statistic = Callable[[np.ndarray, np.ndarray | None], float]
+"""`SetMetric.statistic`."""
+
+
+class CachedFeatures:
+    """The extractor of a set metric whose features are all there already."""
+
+    signature = "cached"
+
+    def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
+        raise NotImplementedError("features are cached: there is no network to look at frames")
+
+    def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        raise NotImplementedError("features are cached: there is no network to extract them")

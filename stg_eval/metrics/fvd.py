@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stg_eval.metrics import Extractor
+from stg_eval.metrics import CachedFeatures, Extractor, Statistic
 from stg_eval.types import StgEvalError
 
 VERSION = "v1"
+Gaussian = tuple[np.ndarray, np.ndarray]
+"""Mean [D] and a root R of the covariance R'R, [at most D, D]."""
 
 
 def frechet_distance(features: ArrayLike, reference: ArrayLike, *, ddof: int = 0) -> float:
@@ -34,10 +36,11 @@ def frechet_distance(features: ArrayLike, reference: ArrayLike, *, ddof: int = 0
     Raises:
         StgEvalError: different D, fewer than two clips, or features that are not finite.
     """
-    if ddof not in (0, 1):
-        raise StgEvalError(f"ddof is 0 (covariance over n) or 1 (over n - 1), not {ddof}")
-    mean, root = _gaussian(features, ddof)
-    reference_mean, reference_root = _gaussian(reference, ddof)
+    return _distance(_gaussian(features, ddof), _gaussian(reference, ddof))
+
+
+def _distance(features: Gaussian, reference: Gaussian) -> float:
+    (mean, root), (reference_mean, reference_root) = features, reference
     if mean.shape != reference_mean.shape:
         raise StgEvalError(f"the two sets have features of {mean.size} and {reference_mean.size} dimensions")
     trace = np.linalg.svd(root @ reference_root.T, compute_uv=False).sum()
@@ -45,8 +48,10 @@ def frechet_distance(features: ArrayLike, reference: ArrayLike, *, ddof: int = 0
     return float(difference @ difference + np.square(root).sum() + np.square(reference_root).sum() - 2 * trace)
 
 
-def _gaussian(features: ArrayLike, ddof: int) -> tuple[np.ndarray, np.ndarray]:
+def _gaussian(features: ArrayLike, ddof: int) -> Gaussian:
     """Mean [D] and R [min(N, D), D], the triangular root of the covariance."""
+    if ddof not in (0, 1):
+        raise StgEvalError(f"ddof is 0 (covariance over n) or 1 (over n - 1), not {ddof}")
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or len(x) < 2:
         raise StgEvalError(f"a Fréchet distance needs features [N, D] of at least two clips, not {x.shape}")
@@ -65,19 +70,31 @@ class FVD:
     """See `frechet_distance`."""
     signature: str = field(init=False)
     """``FVD|<extractor>|n*|cov-n|v1``; `registry.counted` fills in the number of clips."""
+    _real: tuple[np.ndarray, Gaussian] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.signature = f"FVD|{self.extractor.signature}|n*|{'cov-n-1' if self.ddof else 'cov-n'}|{VERSION}"
 
     def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """Features [N, D] and the reference's [M, D] -> the distance. See `frechet_distance`."""
+        """Features [N, D] and the reference's [M, D] -> the distance. See `frechet_distance`.
+
+        Tests and intervals ask for hundreds of distances to one reference: its Gaussian is kept for as long as the very
+        same array comes in, so do not change that array in place.
+        """
         if reference is None:
             raise StgEvalError("FVD compares with real clips and got none")
-        return frechet_distance(features, reference, ddof=self.ddof)
+        if self._real is None or self._real[0] is not reference:
+            self._real = (reference, _gaussian(reference, self.ddof))
+        return _distance(_gaussian(features, self.ddof), self._real[1])
+
+
+def statistic(name: str) -> Statistic:
+    """`load(...).statistic` for features that are cached: no network, no weights."""
+    return FVD(CachedFeatures()).statistic
 
 
 def load(name: str, device: str) -> FVD:
-    """Content-debiased FVD (Ge et al., CVPR 2024): VideoMAE-v2 features, covariance over n."""
+    """FVD on VideoMAE-v2 features: "fvd" is content-debiased FVD (Ge et al., CVPR 2024), "fvd_unbiased" has n - 1."""
     from stg_eval.metrics import videomae
 
-    return FVD(videomae.load(device))
+    return FVD(videomae.load(device), ddof=1 if name == "fvd_unbiased" else 0)

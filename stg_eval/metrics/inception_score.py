@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stg_eval.metrics import Extractor
+from stg_eval.metrics import CachedFeatures, Extractor, Statistic
 from stg_eval.types import StgEvalError
 
 VERSION = "v1"
@@ -129,9 +129,18 @@ class InceptionScore:
         return score_logits(features, self.protocol).mean
 
 
+PUBLISHED = PROTOCOLS["stylegan-v"]
+"""The protocol of recent papers."""
+
+
+def statistic(name: str) -> Statistic:
+    """`load(...).statistic` for features that are cached: no network, no weights."""
+    return InceptionScore(CachedFeatures(), PUBLISHED).statistic
+
+
 def load(name: str, device: str) -> InceptionScore:
-    """IS with C3D (UCF-101) in the protocol of StyleGAN-V, the one of recent papers."""
+    """IS with C3D (UCF-101): "is_tgan", "is_tganv2", or "is" in the protocol of StyleGAN-V, the one of recent papers."""
     from stg_eval.metrics import c3d
 
-    protocol = PROTOCOLS["stylegan-v"]
+    protocol = PROTOCOLS[name.removeprefix("is_") if name != "is" else "stylegan-v"]
     return InceptionScore(c3d.load(device, protocol.name), protocol)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, Statistic
 from stg_eval.types import StgEvalError
 
 ENTRY_POINT_GROUP = "stg_eval.metrics"
@@ -110,7 +110,44 @@ _CARDS = (
         digits=2,
         min_clips=256,
         weights=("c3d-ucf101", "c3d-mean"),
-        note="C3D trained on UCF-101, so for UCF-101 classes alone. Splits and shuffle change it: see the signature.",
+        note="C3D trained on UCF-101, so for its classes alone. StyleGAN-V's protocol: 10 shuffled splits, usual n 2,048.",
+    ),
+    MetricCard(
+        name="fvd_unbiased",
+        title="Fréchet Video Distance (n - 1)",
+        short="FVD-u",
+        kind="set",
+        higher_is_better=False,
+        module="stg_eval.metrics.fvd",
+        digits=1,
+        needs_reference=True,
+        min_clips=256,
+        weights=("videomae-g-ssv2",),
+        note="FVD with covariances over n - 1, as some scripts have it; content-debiased FVD divides by n.",
+    ),
+    MetricCard(
+        name="is_tgan",
+        title="Inception Score (TGAN)",
+        short="IS-t1",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.inception_score",
+        digits=2,
+        min_clips=256,
+        weights=("c3d-ucf101", "c3d-mean"),
+        note="TGAN's protocol: one split, usually of 9,984 clips; frames through 128 x 128, cubic.",
+    ),
+    MetricCard(
+        name="is_tganv2",
+        title="Inception Score (TGANv2)",
+        short="IS-t2",
+        kind="set",
+        higher_is_better=True,
+        module="stg_eval.metrics.inception_score",
+        digits=2,
+        min_clips=256,
+        weights=("c3d-ucf101", "c3d-mean"),
+        note="TGANv2's protocol: the mean over splits of 2,048 clips, usually ten.",
     ),
     MetricCard(
         name="fvd_sprites",
@@ -223,11 +260,22 @@ def card(name: str) -> MetricCard:
 
 def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
     """Bring in the metric's networks. Raises StgEvalError that names the command for missing weights."""
+    return _module(card).load(card.name, device)  # type: ignore[no-any-return]
+
+
+def statistic(card: MetricCard) -> Statistic:
+    """The statistic of a set metric, without its networks where they are large: for features that are cached."""
+    module = _module(card)
+    if hasattr(module, "statistic"):
+        return module.statistic(card.name)  # type: ignore[no-any-return]
+    return module.load(card.name, "cpu").statistic  # type: ignore[no-any-return]
+
+
+def _module(card: MetricCard) -> Any:
     try:
-        module: Any = importlib.import_module(card.module)
+        return importlib.import_module(card.module)
     except ImportError as error:
         raise StgEvalError(f"metric {card.name!r} cannot be loaded from {card.module}: {error}") from error
-    return module.load(card.name, device)  # type: ignore[no-any-return]
 
 
 def counted(signature: str, num_clips: int) -> str:

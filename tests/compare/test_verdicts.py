@@ -13,6 +13,8 @@ import pytest
 from stg_eval.compare import Comparison, Policy, Snapshot, compare, snapshot
 from stg_eval.compare.policy import MARGINS, read_policy
 from stg_eval.metrics import registry
+from stg_eval.metrics.fvd import frechet_distance
+from stg_eval.metrics.inception_score import PROTOCOLS, score_logits
 from stg_eval.results import Results
 from stg_eval.types import StgEvalError
 
@@ -184,6 +186,17 @@ def test_gating_can_be_switched_on_and_off(tmp_path: Path) -> None:
     assert Policy().ungated == {"static_filter"}
     file.write_text("[gate]\nstatic_filter = true\nsharpness = false\n")
     assert read_policy(file).ungated == {"sharpness"}
+
+
+def test_cached_features_of_published_metrics_are_compared_without_their_networks() -> None:
+    rng = np.random.default_rng(0)
+    features, real = rng.normal(size=(40, 8)), rng.normal(size=(50, 8))
+    distance = registry.statistic(registry.card("fvd"))
+    assert distance(features, real) == frechet_distance(features, real)
+    assert distance(features, features) == pytest.approx(0, abs=1e-9)  # another reference is not the first one
+    assert distance(features, real) == frechet_distance(features, real)
+    score = registry.statistic(registry.card("is"))
+    assert score(features, None) == score_logits(features, PROTOCOLS["stylegan-v"]).mean
 
 
 def test_every_metric_of_the_package_has_a_margin_of_its_own() -> None:
