@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stg_eval import weights
+from stg_eval import generators, run, weights
+from stg_eval.generators import ModelCard
 from stg_eval.plan import Plan
 from stg_eval.store import Store
 from stg_eval.suites import open_dataset
+from stg_eval.types import Request
 
 GPUS = {"A100": 312.0, "H100": 989.0, "RTX 4090": 165.0}
 """Dense bf16 TFLOP/s of the makers' data sheets."""
@@ -19,34 +22,33 @@ BITS_PER_PIXEL = {"h264": 0.25, "vp9": 6.0}
 
 def forecast(plan: Plan, store_path: Path) -> str:
     """Markdown: clips to make and to reuse, TFLOP, GPU-hours, disk, and what is still missing."""
-    absent = _absent(plan, store_path)
     lines = [
         f"Dry run: {plan.suite.title} with {plan.card.title}, nothing is made.",
         "",
         "| guidance | clips | in the store | to make | TFLOP a clip | TFLOP |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    seen: set[str] = set()
+    absent = _absent(plan, store_path)
     total = pixels = 0.0
-    to_make = 0
     for variant in plan.variants:
-        requests = plan.requests[variant.name]
-        new = [r for r in requests if r.key in absent and r.key not in seen]
-        seen.update(r.key for r in new)
+        clips, new = len(plan.requests[variant.name]), absent[variant.name]
         each = plan.tflops(variant.name)
         total += each * len(new)
-        to_make += len(new)
         pixels += sum(r.num_frames * r.height * r.width for r in new)
+        signature = f"`{variant.guidance}`"
+        name = signature if variant.name == str(variant.guidance) else f"{variant.name} ({signature})"
         lines.append(
-            f"| {variant.name} (`{variant.guidance}`) | {len(requests):,} | {len(requests) - len(new):,} "
-            f"| {len(new):,} | {each:,.3g} | {each * len(new):,.6g} |"
+            f"| {name} | {clips:,} | {clips - len(new):,} | {len(new):,} | {each:,.1f} | {each * len(new):,.0f} |"
         )
+    to_make = sum(map(len, absent.values()))
     bits = BITS_PER_PIXEL["vp9" if plan.card.encoding.startswith("vp9") else "h264"]
     hours = ", ".join(f"{name} {total / (speed * UTILISATION) / 3600:,.3g}" for name, speed in GPUS.items())
-    size = f"{plan.card.num_frames} x {plan.card.height} x {plan.card.width}, {plan.card.num_inference_steps} steps"
+    size, counted = _size(plan.card), _size(generators.card(plan.card.name))
+    at = "" if size == counted else f" (counted at {counted})"
     lines += [
         "",
-        f"- Clips to make: {to_make:,} ({size}, {plan.card.encoding}); denoiser {total:,.6g} TFLOP.",
+        f"- Clips to make: {to_make:,} ({size}, {plan.card.num_inference_steps} steps, {plan.card.encoding}); denoiser "
+        f"{total:,.0f} TFLOP{at}.",
         f"- GPU-hours, denoiser alone at {UTILISATION:.0%} of the data sheet's bf16 speed: {hours}.",
         f"- Disk: about {pixels * bits / 8 / 1e9:,.2g} GB.",
         f"- Scored with: {', '.join(card.name for card in plan.metrics)}; compared with {plan.baseline}.",
@@ -55,12 +57,11 @@ def forecast(plan: Plan, store_path: Path) -> str:
     return "\n".join(lines)
 
 
-def _absent(plan: Plan, store_path: Path) -> set[str]:
-    keys = {r.key for requests in plan.requests.values() for r in requests}
+def _absent(plan: Plan, store_path: Path) -> Mapping[str, Sequence[Request]]:
     if not (store_path / "store.sqlite").is_file():
-        return keys
+        return plan.requests
     with Store(store_path, write=False) as store:
-        return {key for key in keys if store.clip(key) is None}
+        return run.missing(plan, store)
 
 
 def _missing(plan: Plan) -> list[str]:
@@ -68,7 +69,18 @@ def _missing(plan: Plan) -> list[str]:
     dataset = open_dataset(plan.suite)
     if dataset.missing:
         lines.append(dataset.missing)
-    for name in dict.fromkeys(w for card in plan.metrics for w in card.weights):
+    for name in dict.fromkeys([*_model_weights(plan), *(w for card in plan.metrics for w in card.weights)]):
         if not weights.is_present(name):
             lines.append(f"weights {name} ({weights.size(weights.weight(name))}): `stg-eval weights fetch {name}`")
     return lines
+
+
+def _size(card: ModelCard) -> str:
+    return f"{card.num_frames} x {card.height} x {card.width}"
+
+
+def _model_weights(plan: Plan) -> list[str]:
+    """Names of the model's checkpoints, where it takes published ones."""
+    first = plan.requests[plan.baseline][0]
+    sources = {first.weights, *(str(value) for _, value in first.settings)}
+    return [name for name, row in weights.WEIGHTS.items() if f"{row.repo}@{row.revision}" in sources]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # brings in scipy.stats, which is slow to import, when it is first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from stg_eval.types import StgEvalError
 
@@ -107,7 +107,7 @@ def mcnemar(values: ArrayLike, baseline_values: ArrayLike) -> float:
     """Exact two-sided p-value of McNemar's test for paired 0/1 scores [n]: a binomial test of the discordant pairs."""
     values, baseline_values = np.asarray(values), np.asarray(baseline_values)
     wins, losses = int((values > baseline_values).sum()), int((values < baseline_values).sum())
-    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def set_interval(
@@ -170,7 +170,9 @@ def paired_set_difference(
         p_value = _label_swap_p_value(difference, observed, features, baseline_features, clusters, label_swaps, seed)
     else:
         error = _jackknife_error(replicates)
-        p_value = float(2 * stats.t.sf(abs(observed) / error, len(replicates) - 1)) if error else float(observed == 0)
+        p_value = float(observed == 0)
+        if error:
+            p_value = float(2 * scipy.stats.t.sf(abs(observed) / error, len(replicates) - 1))
     return Difference(observed, low, high, p_value, len(features))
 
 
@@ -193,8 +195,8 @@ def n_to_tell(n: int, half_width: float, margin: float, *, level: float = 0.95, 
     """
     if margin <= 0:
         return math.inf
-    z = stats.norm.ppf(0.5 + level / 2)
-    error = half_width / z * (z + stats.norm.ppf(0.5 + power / 2))
+    z = scipy.stats.norm.ppf(0.5 + level / 2)
+    error = half_width / z * (z + scipy.stats.norm.ppf(0.5 + power / 2))
     return max(n, math.ceil(n * (error / margin) ** 2))
 
 
@@ -221,8 +223,8 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     for part in _chunks(RESAMPLES, groups):
         chosen = rng.integers(groups, size=(part.stop - part.start, groups))
         means[part] = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-    t = stats.t.ppf(0.5 + level / 2, groups - 1)
-    tail = stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t)
+    t = scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
+    tail = scipy.stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t)
     low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
 
@@ -233,8 +235,8 @@ def _korn_graubard(sums: np.ndarray, counts: np.ndarray, level: float) -> tuple[
     variance = groups / (groups - 1) * ((sums - share * counts) ** 2).sum() / n**2
     n_effective = min(n, share * (1 - share) / variance) if variance > 0 else groups
     hits, tail = share * n_effective, (1 - level) / 2
-    low = stats.beta.ppf(tail, hits, n_effective - hits + 1) if share > 0 else 0.0
-    high = stats.beta.isf(tail, hits + 1, n_effective - hits) if share < 1 else 1.0
+    low = scipy.stats.beta.ppf(tail, hits, n_effective - hits + 1) if share > 0 else 0.0
+    high = scipy.stats.beta.isf(tail, hits + 1, n_effective - hits) if share < 1 else 1.0
     return float(low), float(high)
 
 
@@ -292,7 +294,7 @@ def _jackknife_error(replicates: Sequence[float]) -> float:
 def _jackknife(value: float, replicates: Sequence[float], level: float) -> tuple[float, float]:
     if len(replicates) < 2:
         return math.nan, math.nan
-    half = float(stats.t.ppf(0.5 + level / 2, len(replicates) - 1)) * _jackknife_error(replicates)
+    half = float(scipy.stats.t.ppf(0.5 + level / 2, len(replicates) - 1)) * _jackknife_error(replicates)
     return value - half, value + half
 
 
