@@ -119,8 +119,9 @@ def trade_off(results: Sequence[Results], x: str, y: str) -> Figure:
         columns |= {c.name: c for c in one.columns}
         for variant in one.run["variants"]:
             at_x, at_y = (one.estimate(variant["name"], metric) for metric in (x, y))
-            if at_x and at_y and math.isfinite(at_x.value) and math.isfinite(at_y.value):
-                series, scale = _series(Guidance.parse(variant["signature"]))
+            guidance = guidance_of(variant)
+            if guidance and at_x and at_y and math.isfinite(at_x.value) and math.isfinite(at_y.value):
+                series, scale = _series(guidance)
                 points.setdefault(series, []).append((scale, at_x, at_y))
     if sum(map(len, points.values())) < 2:
         raise StgEvalError(f"a trade-off needs at least two variants with both {x} and {y}")
@@ -139,8 +140,8 @@ def trade_off(results: Sequence[Results], x: str, y: str) -> Figure:
                 axes.annotate(f"{scale:g}", (px, py), (5, 4), textcoords="offset points", fontsize=7)
                 axes.plot([ex.low * across.scale, ex.high * across.scale], [py, py], color=SOFT, linewidth=0.6)
                 axes.plot([px, px], [ey.low * up.scale, ey.high * up.scale], color=SOFT, linewidth=0.6)
-        axes.set_xlabel(f"{across.title} {head(across)[-1]}")
-        axes.set_ylabel(f"{up.title} {head(up)[-1]}")
+        axes.set_xlabel(_titled(across))
+        axes.set_ylabel(_titled(up))
         axes.legend()
     return figure
 
@@ -150,9 +151,9 @@ def heat_map(results: Results, metric: str) -> Figure:
     column = next((c for c in results.columns if c.name == metric), None)
     cells: dict[str, dict[tuple[str, float], Estimate]] = {}
     for variant in results.run["variants"]:
-        guidance = Guidance.parse(variant["signature"])
+        guidance = guidance_of(variant)
         estimate = results.estimate(variant["name"], metric)
-        if guidance.method and estimate and math.isfinite(estimate.value):
+        if guidance and guidance.method and estimate and math.isfinite(estimate.value):
             series, scale = _series(guidance, layer=False)
             cells.setdefault(series, {})[",".join(guidance.layers), scale] = estimate
     if not cells or column is None:
@@ -169,12 +170,18 @@ def heat_map(results: Results, metric: str) -> Figure:
             shades = np.full((len(layers), len(scales)), np.nan)
             for (layer, scale), estimate in panel.items():
                 shades[layers.index(layer), scales.index(scale)] = estimate.value * column.scale
-            good = "Greys" if column.higher_is_better else "Greys_r"
+            rising = column.higher_is_better is not False
             low, top = min(values), max(values)
-            axes.imshow(shades, cmap=good, vmin=low, vmax=top if top > low else low + 1, aspect="auto")
+            axes.imshow(
+                shades,
+                cmap="Greys" if rising else "Greys_r",
+                vmin=low,
+                vmax=top if top > low else low + 1,
+                aspect="auto",
+            )
             for (layer, scale), estimate in panel.items():
                 shade = (estimate.value * column.scale - low) / ((top - low) or 1)
-                dark = shade > 0.5 if column.higher_is_better else shade < 0.5
+                dark = shade > 0.5 if rising else shade < 0.5
                 axes.text(
                     scales.index(scale), layers.index(layer), number(column, estimate.value), ha="center", va="center",
                     fontsize=7, color="white" if dark else INK,
@@ -186,7 +193,8 @@ def heat_map(results: Results, metric: str) -> Figure:
             axes.set_title(series, loc="left")
             axes.spines[:].set_visible(False)
         figure.axes[0].set_ylabel("layer")
-        figure.suptitle(f"{column.title} {head(column)[-1]} (darker is better)", fontsize=8)
+        better = {True: "darker is better", False: "darker is better", None: "darker is higher"}
+        figure.suptitle(f"{_titled(column)} ({better[column.higher_is_better]})", fontsize=8)
     return figure
 
 
@@ -265,6 +273,19 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
     with matplotlib.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
+
+
+def guidance_of(variant: Mapping[str, Any]) -> Guidance | None:
+    """The guidance of a variant; None where there is none, as for a folder of videos."""
+    try:
+        return Guidance.parse(variant["signature"])
+    except StgEvalError:
+        return None
+
+
+def _titled(column: Column) -> str:
+    """A metric's name with its arrow."""
+    return column.title + head(column).removeprefix(column.short)
 
 
 def _number(estimate: Estimate | None, what: str) -> bool:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stg_eval.reports import figures, render
-from stg_eval.reports.gallery import write_page
+from stg_eval.reports.gallery import store_of, write_page
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import Table, difference_table, run_name, run_tables, variant_title
 from stg_eval.results import Results
-from stg_eval.types import Guidance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ SUFFIXES = {".md": render.to_markdown, ".tex": render.to_latex, ".csv": render.t
 def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """Write tables (Markdown, LaTeX, CSV, HTML), figures (PDF, PNG, SVG) and the gallery of `results` to folder `out`.
 
-    `store_root` holds the clips that `Results.scores["file"]` names. A run with a ratings.csv beside its table.json
+    `store_root` holds the clips of runs whose own store is gone. A run with a ratings.csv beside its table.json
     (rater, case, variant, aspect, rating) gets the figure of human ratings too. Returns the path of the page.
     """
     named = [(name, one) for name, one in zip(_names(results), results, strict=True)]
@@ -34,19 +33,19 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     document = render.latex_document([name for name, _ in layouts])
     (out / "tables" / "tables.tex").write_text(document, encoding="utf-8")
     for name, one in named:
-        for kind, figure in _figures(one, store_root):
+        for kind, figure in _figures(one, store_of(one, store_root)):
             figures.save(figure, out / "figures" / f"{name}-{kind}")
     return write_page(results, store_root, out / "index.html")
 
 
-def _figures(results: Results, store_root: Path) -> Iterator[tuple[str, Figure]]:
+def _figures(results: Results, store: Path) -> Iterator[tuple[str, Figure]]:
     """The figures that this run has data for."""
     yield "scores", figures.panels(results, "value")
     if difference_table(results):
         yield "differences", figures.panels(results, "difference")
     yield from _sweep_figures(results)
     for case, seed in _first_pairs(results):
-        clips = figures.clips_of(results, store_root, case, seed)
+        clips = figures.clips_of(results, store, case, seed)
         if clips:
             yield f"strip-{_slug(case)}-{seed}", figures.strip(clips)
     if (results.path / "ratings.csv").is_file():
@@ -56,7 +55,7 @@ def _figures(results: Results, store_root: Path) -> Iterator[tuple[str, Figure]]
 
 def _sweep_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     """Fig. 4 where several scales were run with FVD and a clip metric; maps where several layers were."""
-    guidance = [Guidance.parse(v["signature"]) for v in results.run["variants"]]
+    guidance = [g for v in results.run["variants"] if (g := figures.guidance_of(v))]
     settings = {(g.layers, g.spatial_scale, g.temporal_scale, g.joint_scale) for g in guidance if g.method}
     fvd = next((c.name for c in results.columns if c.name.startswith("fvd")), None)
     others = [c.name for c in results.columns if c.kind == "clip" and c.higher_is_better]

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,23 @@ def test_large_clips_lie_beside_the_page(tmp_path: Path, make_results: Callable[
         assert (page.parent / clip["file"]).read_bytes() == (tmp_path / "store" / file).read_bytes()
 
 
+def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
+    tmp_path: Path, make_results: Callable[..., Results]
+) -> None:
+    folder = [{"name": "mine", "signature": "2 files"}]
+    results = make_results(tmp_path, pairs=2, variants=folder, clips=True, size=96, run={"baseline": None, "store": ""})
+    paths = [tmp_path / "store" / sub / "a b#1.mp4" for sub in "xy"]
+    for path, file in zip(paths, results.scores.file, strict=True):
+        path.parent.mkdir()
+        (tmp_path / "store" / file).rename(path)
+    results.scores["file"] = [str(p) for p in paths]
+    for _ in range(2):
+        page = write_report([results], tmp_path / "elsewhere", tmp_path / "out")
+        data, _ = page_data(page)
+        assert [c["file"] for c in data["clips"]] == ["clips/a%20b%231.mp4", "clips/1-a%20b%231.mp4"]
+        assert len(list((tmp_path / "out" / "clips").iterdir())) == 2
+
+
 def test_panels_draw_the_estimates(results: Results) -> None:
     figure = figures.panels(results, "value")
     for column, axes in zip(results.columns, figure.axes, strict=True):
@@ -157,6 +175,14 @@ def test_heat_map_prints_every_cell(tmp_path: Path, make_results: Callable[..., 
     fvd = results.columns[0]
     assert found[1, 0] == number(fvd, results.estimate("l2s2", "fvd").value)  # type: ignore[union-attr]
     assert len(found) == 4
+
+
+def test_metric_without_a_better_direction_has_no_arrow(results: Results) -> None:
+    neither = replace(results.columns[1], higher_is_better=None)
+    results = replace(results, columns=(results.columns[0], neither, results.columns[2]))
+    figure = figures.heat_map(results, neither.name)
+    assert figure.get_suptitle() == "Temporal Flickering (darker is higher)"
+    assert figures.panels(results, "value").axes[1].get_title(loc="left") == "TF"
 
 
 def test_ratings_are_means_with_intervals_over_cases() -> None:

@@ -18,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.render import to_html
 from stg_eval.results import Results
 from stg_eval.types import StgEvalError
-from stg_eval.video import probe, read_video
+from stg_eval.video import count_frames, probe, read_video
 
 SHEET_PIXELS = 1 << 17
 """A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64)."""
@@ -37,14 +38,15 @@ SCRIPTS = ("clips.js", "grid.js", "page.js")
 def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """Write the page of one or more runs to `out` (an .html file); returns `out`.
 
-    `store_root` is where the files named in `Results.scores` lie. Clips that cannot be read say so in their place.
+    `store_root` is where the files named in `Results.scores` lie, for runs whose own store is gone. Clips that cannot
+    be read say so in their place.
     Same input, same bytes.
     """
     from jinja2 import Environment
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    shelf = _Shelf(store_root, out.parent / "clips")
-    runs = [_run(one, shelf) for one in results]
+    shelf = _Shelf(out.parent / "clips")
+    runs = [_run(one, shelf, store_of(one, store_root)) for one in results]
     data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
     page = template.render(
@@ -60,24 +62,31 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     return out
 
 
+def store_of(results: Results, store_root: Path) -> Path:
+    """Where a run's clips lie: the store it was made in if that is still there, else `store_root`."""
+    own = Path(str(results.run.get("store") or store_root))
+    return own if own.is_dir() else store_root
+
+
 class _Shelf:
     """The clips of a page: each once, however many pairs show it."""
 
-    def __init__(self, store_root: Path, folder: Path) -> None:
-        self.store_root, self.folder = store_root, folder
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.clips: list[dict[str, Any]] = []
         self.sheets: list[str] = []
         self._length = 0
-        self._seen: dict[str, int | str] = {}
+        self._seen: dict[Path, int | str] = {}
+        self._names: set[str] = set()
 
-    def put(self, file: str) -> int | str:
+    def put(self, path: Path) -> int | str:
         """Index of the clip, or why it cannot be shown."""
-        if file not in self._seen:
+        if path not in self._seen:
             try:
-                self._seen[file] = self._add(self.store_root / file)
+                self._seen[path] = self._add(path)
             except StgEvalError as error:
-                self._seen[file] = str(error).removeprefix(f"{self.store_root / file}: ")
-        return self._seen[file]
+                self._seen[path] = str(error).removeprefix(f"{path}: ")
+        return self._seen[path]
 
     def _add(self, path: Path) -> int:
         info = probe(path)
@@ -89,12 +98,20 @@ class _Shelf:
             self.sheets.append(data)
             self._length += len(data)
         else:
-            name = f"{path.parent.name}-{path.name}" if (self.folder / path.name).exists() else path.name
-            self.folder.mkdir(exist_ok=True)
-            _link(path, self.folder / name)
-            clip = {"n": info.num_frames or 1, "file": f"clips/{name}"}
+            name = self._beside(path)
+            clip = {"n": info.num_frames or count_frames(path), "file": f"clips/{quote(name)}"}
         self.clips.append(clip | {"w": info.width, "h": info.height, "fps": info.fps or 8.0})
         return len(self.clips) - 1
+
+    def _beside(self, path: Path) -> str:
+        """Put a large clip next to the page, under a name of its own."""
+        name = path.name
+        while name in self._names:
+            name = f"{len(self._names)}-{path.name}"
+        self._names.add(name)
+        self.folder.mkdir(exist_ok=True)
+        _link(path, self.folder / name)
+        return name
 
 
 def sheet(frames: np.ndarray) -> tuple[str, int]:
@@ -112,7 +129,7 @@ def sheet(frames: np.ndarray) -> tuple[str, int]:
     return base64.b64encode(buffer.getvalue()).decode("ascii"), columns
 
 
-def _run(results: Results, shelf: _Shelf) -> dict[str, Any]:
+def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
     """What the script needs of one run. Scores are scaled as printed; null where there is none."""
     columns = [c for c in results.columns if c.kind == "clip" and c.name in results.scores]
     order = {name: i for i, name in enumerate(results.variants)}
@@ -133,7 +150,9 @@ def _run(results: Results, shelf: _Shelf) -> dict[str, Any]:
             },
         )
         cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
-        shown = shelf.put(str(row["file"])) if row["file"] else _absent(problems.get((row["variant"], case, seed)))
+        shown = (
+            shelf.put(store / str(row["file"])) if row["file"] else _absent(problems.get((row["variant"], case, seed)))
+        )
         cell["clip" if isinstance(shown, int) else "problem"] = shown
         pair["cells"][order[row["variant"]]] = cell
     for pair in pairs.values():
