@@ -21,7 +21,10 @@ MARGINS: dict[str, str | float] = {
     "imaging_quality": 0.004,
     "aesthetic_quality": 0.001,
     "fvd": "5%",
+    "fvd_unbiased": "5%",
     "is": "1%",
+    "is_tgan": "1%",
+    "is_tganv2": "1%",
     # Shares of clips: one clip in twenty.
     "dynamic_degree": 0.05,
     "static_filter": 0.05,

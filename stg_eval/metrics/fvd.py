@@ -90,11 +90,15 @@ class FVD:
 
 def statistic(name: str) -> Statistic:
     """`load(...).statistic` for features that are cached: no network, no weights."""
-    return FVD(CachedFeatures()).statistic
+    return FVD(CachedFeatures(), _ddof(name)).statistic
 
 
 def load(name: str, device: str) -> FVD:
     """FVD on VideoMAE-v2 features: "fvd" is content-debiased FVD (Ge et al., CVPR 2024), "fvd_unbiased" has n - 1."""
     from stg_eval.metrics import videomae
 
-    return FVD(videomae.load(device), ddof=1 if name == "fvd_unbiased" else 0)
+    return FVD(videomae.load(device), _ddof(name))
+
+
+def _ddof(name: str) -> int:
+    return {"fvd": 0, "fvd_unbiased": 1}[name]

@@ -129,18 +129,18 @@ class InceptionScore:
         return score_logits(features, self.protocol).mean
 
 
-PUBLISHED = PROTOCOLS["stylegan-v"]
-"""The protocol of recent papers."""
-
-
 def statistic(name: str) -> Statistic:
     """`load(...).statistic` for features that are cached: no network, no weights."""
-    return InceptionScore(CachedFeatures(), PUBLISHED).statistic
+    return InceptionScore(CachedFeatures(), _protocol(name)).statistic
 
 
 def load(name: str, device: str) -> InceptionScore:
-    """IS with C3D (UCF-101): "is_tgan", "is_tganv2", or "is" in the protocol of StyleGAN-V, the one of recent papers."""
+    """IS with C3D (UCF-101): "is_tgan", "is_tganv2", or "is" in StyleGAN-V's protocol, the one of recent papers."""
     from stg_eval.metrics import c3d
 
-    protocol = PROTOCOLS[name.removeprefix("is_") if name != "is" else "stylegan-v"]
+    protocol = _protocol(name)
     return InceptionScore(c3d.load(device, protocol.name), protocol)
+
+
+def _protocol(name: str) -> Protocol:
+    return PROTOCOLS["stylegan-v" if name == "is" else name.removeprefix("is_")]

@@ -110,7 +110,7 @@ _CARDS = (
         digits=2,
         min_clips=256,
         weights=("c3d-ucf101", "c3d-mean"),
-        note="C3D trained on UCF-101, so for its classes alone. StyleGAN-V's protocol: 10 shuffled splits, usual n 2,048.",
+        note="C3D trained on UCF-101, so for its classes alone. StyleGAN-V's protocol: 10 shuffled splits, n 2,048.",
     ),
     MetricCard(
         name="fvd_unbiased",

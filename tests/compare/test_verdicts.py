@@ -195,8 +195,9 @@ def test_cached_features_of_published_metrics_are_compared_without_their_network
     assert distance(features, real) == frechet_distance(features, real)
     assert distance(features, features) == pytest.approx(0, abs=1e-9)  # another reference is not the first one
     assert distance(features, real) == frechet_distance(features, real)
-    score = registry.statistic(registry.card("is"))
-    assert score(features, None) == score_logits(features, PROTOCOLS["stylegan-v"]).mean
+    for name, protocol in (("is", "stylegan-v"), ("is_tgan", "tgan")):
+        score = registry.statistic(registry.card(name))
+        assert score(features, None) == score_logits(features, PROTOCOLS[protocol]).mean
 
 
 def test_every_metric_of_the_package_has_a_margin_of_its_own() -> None:
