@@ -64,7 +64,7 @@ class Checkpoint:
 _TABLE = (
     Weight(
         name="videomae-g-ssv2",
-        needed_by="metric fvd",
+        needed_by="metrics fvd, fvd_unbiased",
         licence="CC-BY-NC-4.0",
         size=2_023_804_201,
         sha256="5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
@@ -74,7 +74,7 @@ _TABLE = (
     ),
     Weight(
         name="c3d-ucf101",
-        needed_by="metric is",
+        needed_by="metrics is, is_tgan, is_tganv2",
         licence="not stated",
         size=314_000_000,
         url="https://github.com/rezoo/tgan2/releases/download/v1.0/conv3d_deepnetA_ucf.npz",
@@ -82,7 +82,7 @@ _TABLE = (
     ),
     Weight(
         name="c3d-mean",
-        needed_by="metric is",
+        needed_by="metrics is, is_tgan, is_tganv2",
         licence="not stated",
         size=4_200_000,
         url="https://github.com/rezoo/tgan2/releases/download/v1.0/mean2.npz",
@@ -203,7 +203,10 @@ def weight(name: str) -> Weight:
 
 def size(row: Weight) -> str:
     """How large the download is, for people: "2.0 GB"."""
-    return f"{row.size / 1e9:.1f} GB" if row.size >= 1e9 else f"{max(row.size / 1e6, 0.1):.1f} MB"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if row.size >= factor:
+            return f"{row.size / factor:.1f} {unit}"
+    return f"{row.size / 1e3:.1f} kB"
 
 
 def where(name: str) -> Path | None:

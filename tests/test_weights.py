@@ -196,7 +196,9 @@ def test_air_gapped_machine_takes_the_file_from_a_folder(row: Weight, server: Se
 
 
 def test_missing_weights_name_the_command_and_the_size() -> None:
-    with pytest.raises(StgEvalError, match=r"2\.0 GB, for metric fvd.*stg-eval weights fetch videomae-g-ssv2$"):
+    with pytest.raises(
+        StgEvalError, match=r"2\.0 GB, for metrics fvd, fvd_unbiased.*stg-eval weights fetch videomae-g-ssv2$"
+    ):
         weights.require("videomae-g-ssv2")
 
 

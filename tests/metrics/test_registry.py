@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from stg_eval.metrics import MetricCard, registry
+from stg_eval.metrics.fvd import frechet_distance
+from stg_eval.metrics.inception_score import PROTOCOLS, score_logits
 from stg_eval.types import StgEvalError
 
 GOOD = MetricCard(
@@ -111,6 +114,39 @@ def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
         card = registry.card(name)
         with pytest.raises(StgEvalError, match=f"stg-eval weights fetch {card.weights[0]}"):
             registry.load(card, "cpu")
+
+
+def test_every_protocol_has_a_card_and_its_own_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stg_eval.metrics import c3d, videomae
+
+    class Network:
+        signature = "network"
+
+    monkeypatch.setattr(c3d, "load", lambda device, protocol: Network())
+    monkeypatch.setattr(videomae, "load", lambda device: Network())
+    names = ("fvd", "fvd_unbiased", "is", "is_tgan", "is_tganv2")
+    assert [registry.load(registry.card(name), "cpu").signature for name in names] == [
+        "FVD|network|n*|cov-n|v1",
+        "FVD|network|n*|cov-n-1|v1",
+        "IS|network|n*|stylegan-v|10-splits|shuffle42|eps0|v1",
+        "IS|network|n*|tgan|splits-of-9984|unshuffled|eps1e-07|v1",
+        "IS|network|n*|tganv2|splits-of-2048|unshuffled|eps1e-20|v1",
+    ]
+
+
+def test_statistic_without_networks_is_that_of_the_protocol() -> None:
+    rng = np.random.default_rng(0)
+    features, reference = rng.normal(size=(2, 40, 6)) * 4
+    values = {n: registry.statistic(registry.card(n))(features, reference) for n in ("fvd", "fvd_unbiased", "is_tgan")}
+    assert values == pytest.approx(
+        {
+            "fvd": frechet_distance(features, reference),
+            "fvd_unbiased": frechet_distance(features, reference, ddof=1),
+            "is_tgan": score_logits(features, PROTOCOLS["tgan"]).mean,
+        },
+        rel=1e-12,
+    )
+    assert len(set(values.values())) == 3
 
 
 def test_number_of_clips_is_filled_into_a_signature() -> None:
