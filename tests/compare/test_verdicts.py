@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from stg_eval.metrics import registry
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import PROTOCOLS, score_logits
 from stg_eval.results import Results
+from stg_eval.statistics import holm
 from stg_eval.types import StgEvalError
 
 MakeRun = Callable[..., Path]
@@ -47,6 +49,20 @@ def test_a_difference_too_small_to_matter_is_same_even_when_it_is_certain(make_r
     assert verdict.p_holm <= 0.05
     assert verdict.high < 0
     assert verdict.word == "same"
+
+
+def test_p_values_are_adjusted_over_all_gated_metrics_and_variants(make_run: MakeRun) -> None:
+    sides = [make_run(name, cases=10, noise=1, variants=("cfg", "stg")) for name in ("before", "after")]
+    verdicts = compare(*sides).verdicts
+    assert [(v.variant, v.metric) for v in verdicts] == list(
+        itertools.product(("cfg", "stg"), ("sharpness", "toy_fvd"))
+    )
+    assert [v.p_holm for v in verdicts] == list(holm([v.p_value for v in verdicts]))
+    assert verdicts[0].p_holm > verdicts[0].p_value
+    alone = compare(*sides, policy=Policy(ungated=frozenset({"toy_fvd"}))).verdicts
+    gated = [v for v in alone if v.gated]
+    assert [v.p_holm for v in gated] == list(holm([v.p_value for v in gated]))
+    assert all(v.p_holm == v.p_value for v in alone if not v.gated)
 
 
 def test_few_clips_cannot_tell_and_the_n_that_would_is_enough(make_run: MakeRun) -> None:
