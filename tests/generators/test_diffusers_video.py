@@ -200,10 +200,10 @@ def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) ->
         ("mochi", {"num_frames": 8}, "1 \\+ a multiple of 6 frames, not 8; try 7"),
         ("mochi", {"height": 40}, "divisible by 16, not 40x48"),
         ("mochi", {"num_inference_steps": 1}, "at least 2 steps"),
-        ("mochi", {"guidance": Guidance(cfg_scale=0.5)}, "no CFG scale below 1"),
-        ("mochi", {"guidance": Guidance.parse("cfg3+stg-r[48]w1")}, "no layer '48': give a number from 0 to 47"),
-        ("mochi", {"guidance": Guidance.parse("cfg3+stg-r[35]s1")}, "write stg-r\\[35\\]w1"),
-        ("wan", {"guidance": Guidance.parse("cfg3+restart[0.1,0.9]x1")}, "leave restart out"),
+        ("mochi", {"guidance": "cfg0.5"}, "no CFG scale below 1"),
+        ("mochi", {"guidance": "cfg3+stg-r[48]w1"}, "no layer '48': give a number from 0 to 47"),
+        ("mochi", {"guidance": "cfg3+stg-r[35]s1"}, "write stg-r\\[35\\]w1"),
+        ("wan", {"guidance": "cfg3+restart[0.1,0.9]x1"}, "leave restart out"),
         ("svd", {"case": Case(id="y", prompt="p")}, "starts from an image"),
         ("svd", {"case": Case(id="y", image="no/such.png")}, "cannot be read"),
         ("svd", {"settings": {"image_fit": "squeeze"}}, "image_fit is stretch or crop"),
@@ -213,7 +213,7 @@ def test_a_request_that_cannot_be_met_is_refused(
     load: Any, image: Path, name: str, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(StgEvalError, match=message):
-        load(name).generate([request(name, "cfg", image, **change)])
+        load(name).generate([request(name, **{"guidance": "cfg", "image": image} | change)])
 
 
 @pytest.mark.parametrize(
