@@ -74,14 +74,11 @@ class OpenSoraPipeline(DiffusionPipeline):
 
         Raises StgEvalError where a part is missing, incomplete or of another kind.
         """
+        denoiser = STDiT3.from_pretrained(transformer, torch_dtype)
+        autoencoder = OpenSoraVAE.from_pretrained(vae, torch_dtype)
+        # The largest comes last: a mistake in the other two is found before 19 GB are fetched.
         tokenizer, encoder = text.load_text_encoder(text_encoder) if text_encoder else (None, None)
-        return cls(
-            tokenizer,
-            encoder,
-            STDiT3.from_pretrained(transformer, torch_dtype),
-            OpenSoraVAE.from_pretrained(vae, torch_dtype),
-            rectified_flow(),
-        )
+        return cls(tokenizer, encoder, denoiser, autoencoder, rectified_flow())
 
     def encode_prompt(
         self,
