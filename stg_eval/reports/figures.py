@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from stg_eval import statistics
 from stg_eval.reports.tables import difference_cell, head, number, value_cell, variant_title
 from stg_eval.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError
@@ -237,6 +236,8 @@ def ratings(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Fig
 
     `table` has the columns rater, case, variant, aspect, rating; raises StgEvalError where one is missing.
     """
+    from stg_eval import statistics
+
     absent = [c for c in RATING_COLUMNS if c not in table]
     if absent:
         raise StgEvalError(f"ratings need the columns {', '.join(RATING_COLUMNS)}; missing: {', '.join(absent)}")

@@ -121,7 +121,7 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
     if "note" in layout:
         remarks.append(layout["note"])
     for run in used.values():
-        remarks.append(f"Ours: {run_title(run)}; weights `{run.run.get('weights', 'unknown')}`.")
+        remarks.append(f"Ours: {run_title(run)}{_clips(run)}; weights `{run.run.get('weights', 'unknown')}`.")
         remarks += missing(run)
     if not used:
         remarks.append("Ours: no run of these models was given.")
@@ -139,6 +139,12 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         notes=tuple(notes),
         remarks=tuple(dict.fromkeys(remarks)),
     )
+
+
+def _clips(results: Results) -> str:
+    """How many clips a row was to have: ours are comparable with the published ones at their number only."""
+    n = results.run.get("expected", 0) // len(results.variants)
+    return f", {n:,} clip{'' if n == 1 else 's'} a row" if n else ""
 
 
 def _lines(
@@ -201,8 +207,10 @@ def _our_value(
     column, estimate = found
     cell = value_cell(column, estimate)
     if math.isnan(estimate.value):
-        notes.append(f"{column.title}: {estimate.problem or 'no value (NaN)'}.")
-        return Cell(note=len(notes))
+        problem = f"{column.title}: {estimate.problem or 'no value (NaN)'}."
+        if problem not in notes:
+            notes.append(problem)
+        return Cell(note=notes.index(problem) + 1)
     all_ours = [e[1] if p and (e := p.get(metric)) else None for p in peers]
     mine = best(column, [estimate, *[e for e in all_ours if e is not estimate]])[0]
     return Cell(cell.text, cell.low, cell.high, best=mine)

@@ -154,7 +154,8 @@ function label(card) {
 
 function layout() {
   const shown = state.only === "1" ? 2 : run.variants.length;
-  const tile = { s: 72, m: 132, l: 232 }[state.size] ?? 132;
+  const tile = ({ s: 72, m: 132, l: 232 }[state.size] ?? 132) * (run.timing.w > 64 ? 1.8 : 1);
+  document.body.style.setProperty("--shape", run.timing.w / run.timing.h);
   grid.style.setProperty("--tile", `${tile}px`);
   grid.style.setProperty("--n", shown);
   grid.style.setProperty("--tiles", `${Math.round((tile * run.timing.h) / run.timing.w + 40)}px`);

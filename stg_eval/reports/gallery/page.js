@@ -74,7 +74,6 @@ function showViewer() {
 function fillStage(pair) {
   stage.replaceChildren();
   const box = element("div", "box");
-  box.style.setProperty("--aspect", run.timing.w / run.timing.h);
   for (const side of ["a", "b"]) {
     const cell = pair.cells[index(state[side])], pane = element("div", `pane ${side}`);
     if (cell.clip === undefined) pane.append(note(cell.problem));
