@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Family:
     """Fewest steps of the pipeline's schedule."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """dtype -> variant of the files on the hub, where the repository has one: half the download, the same values."""
+    float32: tuple[str, ...] = ()
+    """Components that stay in float32 whatever the dtype."""
 
 
 class PipelineGenerator:
@@ -204,13 +207,25 @@ def load_pipeline(
     Raises StgEvalError that says what to do: missing or gated checkpoint, no such device, too little memory.
     """
     with enough_memory(weights):
-        pipeline = open_pipeline(family.pipeline, family.variants, dtype=dtype, weights=weights)
+        pipeline = open_pipeline(
+            family.pipeline, variants=family.variants, float32=family.float32, dtype=dtype, weights=weights
+        )
         place(pipeline, device, settings)
     return PipelineGenerator(pipeline, family)
 
 
-def open_pipeline(kind: str, variants: Mapping[str, str], *, dtype: str, weights: str) -> Any:
-    """The diffusers pipeline `kind` from a hub id, a folder or random weights, on the CPU in `dtype`."""
+def open_pipeline(
+    kind: str,
+    *,
+    dtype: str,
+    weights: str,
+    variants: Mapping[str, str] = MappingProxyType({}),
+    float32: Sequence[str] = (),
+) -> Any:
+    """The diffusers pipeline `kind` from a hub id, a folder or random weights, on the CPU in `dtype`.
+
+    variants and float32: see Family.
+    """
     import diffusers
     import torch
 
@@ -218,14 +233,18 @@ def open_pipeline(kind: str, variants: Mapping[str, str], *, dtype: str, weights
         raise StgEvalError(f"dtype is float32, bfloat16 or float16, not {dtype!r}")
     torch_dtype = getattr(torch, dtype)
     if is_random(weights):
-        return random_pipeline(kind, weights).to(torch_dtype)
+        pipeline = random_pipeline(kind, weights)
+        return pipeline if dtype == "float32" else pipeline.to(torch_dtype)  # which warns, whatever it is asked for
     local = Path(weights).expanduser().is_dir()
     name, _, revision = (str(Path(weights).expanduser()), "", "") if local else weights.partition("@")
     problem: Exception | None = None
     for variant in dict.fromkeys((variants.get(dtype), None)):
         try:
             return getattr(diffusers, kind).from_pretrained(
-                name, revision=revision or None, variant=variant, dtype=torch_dtype
+                name,
+                revision=revision or None,
+                variant=variant,
+                dtype={"default": torch_dtype, **dict.fromkeys(float32, torch.float32)},
             )
         except (OSError, ValueError, RuntimeError) as error:  # hub and file errors of huggingface_hub are OSErrors
             if isinstance(error, torch.OutOfMemoryError):
