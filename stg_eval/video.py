@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 from stg_eval.types import StgEvalError
 
 Backend = Literal["pyav", "decord"]
+CHUNK_BYTES = 64 * 2**20
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 ENCODINGS = {
     "vp9-lossless": "VP9, lossless RGB, in mp4: what is read is what was written; plays in browsers",
@@ -104,9 +105,10 @@ def probe(path: Path) -> VideoInfo:
 
 
 def read_frames(path: Path, chunk: int = 32, backend: Backend = "pyav") -> Iterator[np.ndarray]:
-    """Frames in order, uint8 [t, H, W, 3] (RGB), t <= chunk: memory does not grow with the video's length.
+    """Frames in order, uint8 [t, H, W, 3] (RGB), 1 <= t <= chunk, at most 64 MiB: memory does not grow with the video.
 
-    Raises UnreadableVideo, at the latest behind the last frame (the count is compared with the header's).
+    Each chunk is an array of its own, which may be kept. Raises UnreadableVideo, at the latest behind the last frame:
+    the count is compared with the header's.
     """
     return open_video(path, chunk, backend)[1]
 
@@ -180,6 +182,7 @@ def _decode(path: Path, chunk: int) -> Iterator[Any]:
                     if info is None:
                         info = _inspect(path, container, stream, frame)
                         yield info
+                        chunk = _bounded(chunk, info)
                     if (frame.height, frame.width) != (info.height, info.width):
                         raise UnreadableVideo(path, f"frame size changes at frame {seen}")
                     if frame.is_corrupt:
@@ -195,7 +198,7 @@ def _decode(path: Path, chunk: int) -> Iterator[Any]:
                         filled = 0
             expected = stream.frames
     except (av.FFmpegError, OSError) as error:
-        raise UnreadableVideo(path, f"cannot be decoded after {seen} frames ({error.strerror}): damaged") from error
+        raise UnreadableVideo(path, f"damaged: cannot be decoded behind frame {seen} ({error.strerror})") from error
     if info is None:
         raise UnreadableVideo(path, "holds no frames")
     if filled:
@@ -206,9 +209,13 @@ def _decode(path: Path, chunk: int) -> Iterator[Any]:
         raise UnreadableVideo(path, f"truncated: {found} of {expected} frames could be decoded")
 
 
+def _bounded(chunk: int, info: VideoInfo) -> int:
+    return max(1, min(chunk, CHUNK_BYTES // (info.height * info.width * 3)))
+
+
 def _inspect(path: Path, container: Any, stream: Any, frame: Any) -> VideoInfo:
     if bits := max((c.bits for c in frame.format.components), default=8) - 8:
-        raise UnreadableVideo(path, f"{bits + 8}-bit video ({frame.format.name}): tools disagree on it; convert to 8")
+        raise UnreadableVideo(path, f"{bits + 8}-bit video ({frame.format.name}): tools disagree on it; re-encode to 8")
     if frame.rotation:
         raise UnreadableVideo(path, f"rotated by {frame.rotation} degrees in the header: tools disagree; re-encode it")
     seconds = (container.duration or 0) / av.time_base
@@ -257,6 +264,7 @@ def _serve_decord(path: Path, chunk: int, sender: Connection) -> None:
         if reader[0].shape != (info.height, info.width, 3):
             raise UnreadableVideo(path, "has several video streams and decord takes another than the first")
         sender.send(info)
+        chunk = _bounded(chunk, info)
         for start in range(0, len(reader), chunk):
             sender.send(reader.get_batch(range(start, min(start + chunk, len(reader)))).asnumpy())
         sender.send(None)

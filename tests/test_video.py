@@ -247,6 +247,13 @@ def test_long_video_is_read_in_bounded_memory(tmp_path):
     assert peak < 10e6
 
 
+def test_chunks_of_large_frames_are_cut_to_64_mib(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "CHUNK_BYTES", 2 * 34 * 50 * 3)
+    path = tmp_path / "clip.mp4"
+    write_video(path, noise(), 8, "vp9-lossless")
+    assert [len(c) for c in read_frames(path)] == [2, 2, 2, 2, 1]
+
+
 def test_folder_listing_is_sorted_and_empty_folders_are_named(tmp_path):
     with pytest.raises(StgEvalError, match="no videos in"):
         video.find_videos(tmp_path)

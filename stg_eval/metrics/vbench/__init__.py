@@ -40,8 +40,12 @@ def to_tensor(frames: np.ndarray, device: str) -> torch.Tensor:
     """Frames uint8 [t, H, W, 3] -> float32 [t, 3, H, W] with values 0 to 255, on the device."""
     import torch
 
+    pixels = torch.from_numpy(np.ascontiguousarray(frames))
+    if device.startswith("cuda"):  # from pinned memory the copy does not wait for the GPU
+        pixels = pixels.pin_memory()
+    pixels = pixels.to(device, non_blocking=True)
     # Contiguous: with channels last, convolutions round differently than in the official loops.
-    return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float().contiguous()
+    return pixels.permute(0, 3, 1, 2).float().contiguous()
 
 
 def batch_size(height: int, width: int, device: str) -> int:
