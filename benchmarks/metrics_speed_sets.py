@@ -90,9 +90,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     for name, row in rows.items():
-        print(
-            f"{name:6} {row['seconds']:6.2f} s {row['cpu_seconds']:6.2f} s CPU {row['peak_mb']:5.0f} MB {row['value']:.9f}"
-        )
+        times = f"{row['seconds']:6.2f} s {row['cpu_seconds']:6.2f} s CPU"
+        print(f"{name:6} {times} {row['peak_mb']:5.0f} MB {row['value']:.9f}")
     print(f"ratio {result['ratio']:.1f} ({result['cpu_ratio']:.1f} of CPU seconds)")
     print(f"values differ by {result['relative_difference']:.1e} of the distance")
 
