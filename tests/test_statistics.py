@@ -252,6 +252,14 @@ def test_label_swap_p_value_is_exact_under_exchangeability() -> None:
     assert alarms / 300 <= 0.085
 
 
+def test_labels_are_swapped_for_whole_clusters() -> None:
+    """Six prompts that all rise: 2 of 64 swaps are as extreme, however many clips each prompt has."""
+    clusters = np.repeat(np.arange(6), 10)
+    a = np.random.default_rng(15).normal(size=(60, 2))
+    found = paired_set_difference(lambda f: float(f.mean()), a + 1, a, clusters, label_swaps=2000)
+    assert found.p_value == pytest.approx(2 / 64, abs=0.015)
+
+
 def test_a_real_difference_of_sets_is_found_and_equal_sets_are_not_tested_long() -> None:
     rng = np.random.default_rng(13)
     a = rng.normal(size=(60, 4))

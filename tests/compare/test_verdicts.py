@@ -75,6 +75,14 @@ def test_few_clips_cannot_tell_and_the_n_that_would_is_enough(make_run: MakeRun)
     assert many.verdicts[0].word == "same"
 
 
+def test_a_small_difference_with_a_wide_interval_is_not_same(make_run: MakeRun) -> None:
+    loose = Policy(margins={"sharpness": 0.4, "toy_fvd": 0.4})
+    found = compare(make_run("before", cases=10, noise=1), make_run("after", cases=10, noise=1), policy=loose)
+    verdict = found.verdicts[0]
+    assert abs(verdict.difference) < verdict.margin < verdict.high - verdict.low
+    assert verdict.word == "cannot tell"
+
+
 def test_one_case_with_many_seeds_cannot_tell(make_run: MakeRun) -> None:
     found = compare(make_run("before", cases=1, seeds=range(30)), make_run("after", cases=1, seeds=range(30)))
     assert set(words(found).values()) == {"cannot tell"}
