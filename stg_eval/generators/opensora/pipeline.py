@@ -3,8 +3,8 @@
     pipe = OpenSoraPipeline.from_pretrained(torch_dtype=torch.bfloat16).to("cuda")
     frames = pipe("a beautiful waterfall", generator=torch.Generator().manual_seed(42)).frames[0]
 
-Differences from the original are of precision only: timesteps, rotary angles and position embeddings are computed in
-float32, and the first noise is drawn in float32, where the original rounds all of them to bfloat16.
+Differences from the original are of precision only: timesteps, rotary angles and position embeddings are computed, the
+first noise drawn and the last latents scaled in float32, where the original rounds all of them to bfloat16.
 """
 
 from __future__ import annotations
@@ -56,6 +56,12 @@ class OpenSoraPipeline(DiffusionPipeline):
         scheduler: FlowMatchEulerDiscreteScheduler,
     ) -> None:
         super().__init__()
+        width = transformer.config.caption_channels
+        if text_encoder is not None and text_encoder.config.d_model != width:
+            raise StgEvalError(
+                f"the text encoder gives {text_encoder.config.d_model} features a token and the model reads {width}; "
+                "Open-Sora 1.2 needs T5-v1.1-XXL"
+            )
         self.register_modules(
             tokenizer=tokenizer, text_encoder=text_encoder, transformer=transformer, vae=vae, scheduler=scheduler
         )
@@ -138,7 +144,9 @@ class OpenSoraPipeline(DiffusionPipeline):
                 prompt, aesthetic_score, motion_score, camera_motion
             )
         if prompt_embeds is None or prompt_attention_mask is None:
-            raise StgEvalError("prompt_embeds needs its prompt_attention_mask: the null text is cut to the same length")
+            raise StgEvalError("give prompt_attention_mask with prompt_embeds: it says which tokens are real")
+        if prompt_embeds.shape[1] > (longest := self.transformer.config.model_max_length):
+            raise StgEvalError(f"prompt_embeds hold {prompt_embeds.shape[1]} tokens, the model reads {longest} at most")
         device, batch = self._execution_device, len(prompt_embeds)
         latents = self._prepare_latents(latents, (batch, *latent_size(num_frames, height, width)), generator, device)
         self._guidance_scale = guidance_scale

@@ -110,12 +110,14 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
             DiagonalGaussianDistribution(self.temporal_vae.encode(chunk)).sample(generator)
             for chunk in frames.split(self.config.micro_frame_size, dim=2)
         ]
-        return (torch.cat(chunks, dim=2).float() - self.shift.float()) / self.scale.float()
+        latents = torch.cat(chunks, dim=2).float()
+        return (latents - self.shift.to(latents)) / self.scale.to(latents)
 
     @apply_forward_hook
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
         """Latents [B, C, T', h, w] -> video [B, 3, num_frames, 8h, 8w], about [-1, 1], in the VAE's dtype."""
-        latents = (latents.float() * self.scale.float() + self.shift.float()).to(self.dtype)
+        latents = latents.float()
+        latents = (latents * self.scale.to(latents) + self.shift.to(latents)).to(self.dtype)
         step = self.config.micro_frame_size
         chunks = latents.split(self.temporal_vae.latent_frames(step), dim=2)
         lengths = [min(step, num_frames - start) for start in range(0, num_frames, step)]

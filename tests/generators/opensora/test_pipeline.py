@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import T5Config, T5EncoderModel
 
 from stg_eval.generators.opensora import pipeline
+from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
 from stg_eval.types import StgEvalError
 
 GOLDEN_LATENTS = (5, 6, 8)  # smaller than the size that the recorded run told the model
@@ -163,7 +165,11 @@ def test_output_types(small_pipe):
     [
         ({}, "give either prompt or prompt_embeds"),
         ({"prompt": "a", "prompt_embeds": torch.zeros(1, 4, 32)}, "give either prompt or prompt_embeds"),
-        ({"prompt_embeds": torch.zeros(1, 4, 32)}, "needs its prompt_attention_mask"),
+        ({"prompt_embeds": torch.zeros(1, 4, 32)}, "give prompt_attention_mask with prompt_embeds"),
+        (
+            {"prompt_embeds": torch.zeros(1, 301, 32), "prompt_attention_mask": torch.ones(1, 301)},
+            "hold 301 tokens, the model reads 300 at most",
+        ),
         ({"prompt": "a", "num_frames": 16}, "cannot make 16 frames"),
         ({"prompt": "a", "height": 7}, "at least 8"),
         (
@@ -182,3 +188,9 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(small_pipe, call, messag
 def test_a_pipeline_without_text_encoder_asks_for_embeddings(golden_pipe):
     with pytest.raises(StgEvalError, match="give prompt_embeds and prompt_attention_mask"):
         golden_pipe("a cat")
+
+
+def test_a_text_encoder_of_another_width_is_refused(golden_pipe):
+    parts = golden_pipe.components | {"text_encoder": T5EncoderModel(T5Config(d_model=8, d_ff=8, d_kv=2, num_layers=1))}
+    with pytest.raises(StgEvalError, match=r"gives 8 features a token and the model reads 32; .* T5-v1\.1-XXL"):
+        OpenSoraPipeline(**parts)
