@@ -24,7 +24,16 @@ function readAddress() {
   if (!run.metrics.some((m) => m.name === state.metric)) state.metric = base.metric;
 }
 
+let written = 0, waiting;
+/** The address follows the view, at most five times a second: browsers refuse more. */
 function writeAddress() {
+  clearTimeout(waiting);
+  const wait = written + 200 - performance.now();
+  if (wait > 0) {
+    waiting = setTimeout(writeAddress, wait);
+    return;
+  }
+  written = performance.now();
   state.frame = clock.playing ? "" : String(frameAt(run.timing, clock.time));
   const base = defaults(run);
   const changed = Object.entries(state).filter(([key, value]) => value !== base[key]);
