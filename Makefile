@@ -17,12 +17,12 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# vbench's own pins (numpy<2, transformers==4.33.2) break diffusers: it goes in without its dependencies.
+# vbench (numpy<2, transformers==4.33.2) and cd-fvd, a test oracle, pin what breaks diffusers: in without dependencies.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stg-eval needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench cd-fvd
 	touch $@
 
 clean:

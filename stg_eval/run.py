@@ -55,7 +55,7 @@ def run(plan: Plan, *, store_path: Path, output: Path, device: str, executor: st
     record["missing"] = _missing(plan, problems | outcome.unreadable)
     record["problems"] = outcome.problems
     record["features"] = summary.features_record(plan.metrics, loaded, reference)
-    final = Results(output, record, summary.columns(plan.metrics, loaded), estimates, table)
+    final = Results(output, record, summary.columns(plan.metrics, loaded, estimates), estimates, table)
     results.save(final)
     return final
 

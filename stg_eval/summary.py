@@ -11,17 +11,26 @@ import pandas as pd
 
 from stg_eval import statistics
 from stg_eval.datasets.dataset import Reference
-from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, registry
 from stg_eval.results import Column, Estimate
 from stg_eval.store import Store
 
 NAN = math.nan
 
 
-def columns(cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric]) -> tuple[Column, ...]:
-    """The metrics as a table names them."""
+def columns(
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], cells: Sequence[Estimate]
+) -> tuple[Column, ...]:
+    """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
     names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind")
-    return tuple(Column(signature=loaded[c.name].signature, **{n: getattr(c, n) for n in names}) for c in cards)
+    out = []
+    for card in cards:
+        signature = loaded[card.name].signature
+        counts = {cell.n for cell in cells if cell.metric == card.name}
+        if card.kind == "set" and len(counts) == 1:
+            signature = registry.counted(signature, counts.pop())
+        out.append(Column(signature=signature, **{n: getattr(card, n) for n in names}))
+    return tuple(out)
 
 
 def estimates(

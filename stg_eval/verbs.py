@@ -151,7 +151,7 @@ def score(
             if i.key in outcome.unreadable
         ],
     }
-    final = Results(output or folder, record, summary.columns(cards, loaded), estimates, table)
+    final = Results(output or folder, record, summary.columns(cards, loaded, estimates), estimates, table)
     page = None
     if output:
         results.save(final)
