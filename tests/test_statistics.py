@@ -258,6 +258,8 @@ def test_labels_are_swapped_for_whole_clusters() -> None:
     a = np.random.default_rng(15).normal(size=(60, 2))
     found = paired_set_difference(lambda f: float(f.mean()), a + 1, a, clusters, label_swaps=2000)
     assert found.p_value == pytest.approx(2 / 64, abs=0.015)
+    one = a + (clusters == 0)[:, None]  # one prompt alone rises: every swap is as extreme
+    assert paired_set_difference(lambda f: float(f.mean()), one, a, clusters).p_value == 1
 
 
 def test_a_real_difference_of_sets_is_found_and_equal_sets_are_not_tested_long() -> None:
