@@ -201,3 +201,11 @@ def test_a_clip_that_is_not_finite_is_an_error_in_its_place(tiny: TinyGenerator)
         handle.remove()
     assert isinstance(first, StgEvalError)
     assert isinstance(second, np.ndarray)
+
+
+def test_card_says_what_a_pass_costs(tiny: TinyGenerator) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        tiny.denoiser(torch.zeros(1, 3, 8, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    assert counter.get_total_flops() / 1e12 == pytest.approx(CARD.tflops_per_pass, rel=0.03)
