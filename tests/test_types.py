@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stg_eval.types import Case, Guidance, Method, Request, Restart, StgEvalError, request_from_json, to_json
@@ -42,11 +42,13 @@ def guidances(draw: st.DrawFn) -> Guidance:
 
 
 @given(guidances())
+@settings(deadline=None)
 def test_a_signature_reads_back_as_the_guidance_it_was(guidance: Guidance) -> None:
     assert Guidance.parse(str(guidance)) == guidance
 
 
 @given(guidances())
+@settings(deadline=None)
 def test_a_request_and_its_key_survive_json(guidance: Guidance) -> None:
     request = Request(
         model="svd",

@@ -40,6 +40,7 @@ FAMILY = Family(
     size_multiple=16,
     frames_multiple=4,
     batch_order="c,u",
+    float32=("vae",),  # as the model card asks
 )
 
 

@@ -151,6 +151,14 @@ def test_same_seed_makes_the_same_random_weights(image: Path) -> None:
     assert not np.array_equal(clips[0], clips[2])
 
 
+@pytest.mark.parametrize("name", ["svd", "mochi", "wan"])
+def test_half_precision_clips_are_near_those_in_full(load: Any, image: Path, name: str) -> None:
+    half = generators.load(name, device="cpu", dtype="bfloat16", weights=RANDOM, settings={})
+    asked = request(name, "stg", image)
+    (found,), (full,) = half.generate([asked]), load(name).generate([asked])
+    assert 0 < np.abs(found.astype(float) - full).mean() < 10
+
+
 def test_prompts_and_first_frames_are_seen(load: Any, image: Path, tmp_path: Path) -> None:
     mochi = load("mochi")
     one, two = mochi.generate([request("mochi", "cfg", image), request("mochi", "cfg", image, prompt="a blue cat")])
