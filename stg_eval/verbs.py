@@ -330,4 +330,4 @@ def _folder_table(
 def _missing_lines(final: Results) -> list[str]:
     lines = [f"{m['variant']}, {m['case']}, seed {m['seed']}: {m['problem']}" for m in final.run["missing"]]
     lines += [f"{p['metric']}: {p['problem']}" for p in final.run["problems"]]
-    return lines + [f"{e.variant}: {e.problem}" for e in final.estimates if e.problem]
+    return lines + [f"{e.variant}, {e.metric}: {e.problem}" for e in final.estimates if e.problem]

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import json
 import os
 import sys
 import types
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,18 +33,19 @@ class Answer(NamedTuple):
     err: str
 
 
-@pytest.fixture
-def run_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., Answer]:
     """`stg-eval ARGUMENTS` in this process: its exit code, stdout and stderr."""
     from stg_eval import cli
 
     def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["stg-eval", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["stg-eval", *map(str, arguments)])
+            with pytest.raises(SystemExit) as stop:
+                cli.main()
         code = stop.value.code
-        out, err = capsys.readouterr()
-        return Answer(code if isinstance(code, int) else int(code is not None), out, err)
+        return Answer(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
 
     return call
 
@@ -196,3 +199,34 @@ def random_weights(tmp_path_factory, official) -> dict[str, Any]:
         "laion-aesthetic": "sa_0_4_vit_l_14_linear.pth",
     }
     return {name: _checkpoint(folder / file) for name, file in names.items()}
+
+
+@pytest.fixture(scope="session")
+def small_videomae() -> tuple[dict[str, Any], dict[str, int]]:
+    """A random checkpoint in the official format of VideoMAE-v2, and the sizes of its one-layer network."""
+    import torch
+
+    torch.manual_seed(0)
+    shapes = {
+        "patch_embed.proj.weight": (88, 3, 2, 14, 14),
+        "patch_embed.proj.bias": (88,),
+        "fc_norm.weight": (88,),
+        "fc_norm.bias": (88,),
+        "head.weight": (174, 88),
+        "head.bias": (174,),
+        "blocks.0.norm1.weight": (88,),
+        "blocks.0.norm1.bias": (88,),
+        "blocks.0.norm2.weight": (88,),
+        "blocks.0.norm2.bias": (88,),
+        "blocks.0.attn.q_bias": (88,),
+        "blocks.0.attn.v_bias": (88,),
+        "blocks.0.attn.qkv.weight": (264, 88),
+        "blocks.0.attn.proj.weight": (88, 88),
+        "blocks.0.attn.proj.bias": (88,),
+        "blocks.0.mlp.fc1.weight": (384, 88),
+        "blocks.0.mlp.fc1.bias": (384,),
+        "blocks.0.mlp.fc2.weight": (88, 384),
+        "blocks.0.mlp.fc2.bias": (88,),
+    }
+    sizes = {"hidden_size": 88, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 384}
+    return {"module": {name: 0.1 * torch.randn(shape) for name, shape in shapes.items()}}, sizes

@@ -227,12 +227,18 @@ def missing(results: Results) -> list[str]:
 
 
 def _without_score(results: Results, column: Column) -> list[str]:
-    """Clips that are there and should have a score of this metric, and have none."""
+    """Clips that are there and should have a score of this metric, and have none; of a metric that counts static clips
+    only, how many it counts."""
     absent = {(m["variant"], str(m["case"]), m["seed"]) for m in results.run.get("missing") or []}
     problems = {p["key"]: p["problem"] for p in results.run.get("problems") or [] if p["metric"] == column.name}
+    keep = results.run.get("keep_static") or {}
     scores = results.scores
-    tagged = scores["tags"].fillna("").map(lambda tags: column.name in tags.split())
+    wanted = set(keep) if column.name == "static_filter" else {column.name}
+    tagged = scores["tags"].fillna("").map(lambda tags: not wanted.isdisjoint(tags.split()))
     scored = scores[column.name].notna()
+    if column.name in keep:
+        counted = f"{scored.sum():,} of {tagged.sum() or len(scores):,} clips"
+        return [f"{column.title} counts the first {keep[column.name]} static clips of each case: {counted}."]
     if scored.any() and tagged[scored].all():  # the suite gives each dimension its own cases
         scores, scored = scores[tagged], scored[tagged]
     named = [

@@ -167,6 +167,16 @@ def test_dimension_that_has_its_own_cases_is_not_called_missing_elsewhere(result
     assert "No Temporal Flickering" not in markdown(replace(results, scores=scores))
 
 
+def test_clips_that_the_static_filter_leaves_out_are_counted_and_not_called_missing(results: Results) -> None:
+    scores = results.scores.copy()
+    scores["tags"] = ["temporal_flickering" if i < 6 else "style" for i in range(len(scores))]
+    scores.loc[2:, "temporal_flickering"] = math.nan
+    run = results.run | {"keep_static": {"temporal_flickering": 5}}
+    text = markdown(replace(results, run=run, scores=scores))
+    assert "Temporal Flickering counts the first 5 static clips of each case: 2 of 6 clips." in text
+    assert "No Temporal Flickering" not in text
+
+
 def test_one_variant_only_is_a_table_without_differences(tmp_path: Path, make_results: Callable[..., Results]) -> None:
     one = make_results(tmp_path, variants=[{"name": "cfg", "signature": "cfg3"}])
     assert len(run_tables(one)) == 1
