@@ -96,6 +96,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> dict[str, Any]:
         "variants": [_variant(v) for v in plan.variants],
         "baseline": plan.baseline,
         "cluster": plan.suite.cluster,
+        "score_by_tag": plan.suite.score_by_tag,
         "keep_static": dict(plan.suite.keep_static),
         "seeds": sorted({r.seed for r in plan.requests[plan.baseline]}),
         "settings": dict(plan.settings),

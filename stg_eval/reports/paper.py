@@ -65,9 +65,9 @@ class _Ours:
         estimate = self.results.estimate(self.variant, metric)
         return (column, estimate) if column and estimate else None
 
-    @property
-    def random(self) -> bool:
-        return str(self.results.run.get("weights", "")).startswith("random")
+
+def _is_random(results: Results) -> bool:
+    return str(results.run.get("weights", "")).startswith("random")
 
 
 def _find(
@@ -125,7 +125,9 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
         remarks += missing(run)
     if not used:
         remarks.append("Ours: no run of these models was given.")
-    if any(r.get("against") for r in layout["rows"]):
+    if any(_is_random(run) for run in used.values()):
+        remarks.append("Random weights: these clips say nothing of the paper's claims.")
+    if not all(_is_random(run) for run in used.values()) and any(r.get("against") for r in layout["rows"]):
         remarks.append(
             "Reproduced: the interval of our paired difference lies on the published side of zero. Not reproduced: "
             "it lies on the other side, or holds zero and not the published difference. Cannot tell: it holds both."
@@ -228,7 +230,7 @@ def _verdict(claimed: float | None, ours: _Ours, compared: tuple[Column, Estimat
         return Cell()
     if claimed == 0:
         return Cell("no claim")
-    if ours.random:
+    if _is_random(ours.results):
         return Cell("random weights")
     if not compared:
         return Cell("not compared")

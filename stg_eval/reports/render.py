@@ -281,10 +281,10 @@ def _markdown_label(name: str, text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Plain text in Markdown, `code` left as it is."""
+    """Plain text in Markdown, on one line; `code` is left as it is."""
     return re.sub(
         r"(`[^`]*`)|([^`]+|`)",
-        lambda m: m[1] or _spaced(m[2], lambda s: re.sub(r"([\\`*_|<\[\]])", r"\\\1", s)),
+        lambda m: _spaced(m[1], str) if m[1] else _spaced(m[2], lambda s: re.sub(r"([\\`*_|<\[\]])", r"\\\1", s)),
         text,
     )
 

@@ -239,7 +239,7 @@ def _without_score(results: Results, column: Column) -> list[str]:
     if column.name in keep:
         counted = f"{scored.sum():,} of {tagged.sum() or len(scores):,} clips"
         return [f"{column.title} counts the first {keep[column.name]} static clips of each case: {counted}."]
-    if scored.any() and tagged[scored].all():  # the suite gives each dimension its own cases
+    if results.run.get("score_by_tag"):
         scores, scored = scores[tagged], scored[tagged]
     named = [
         f"{variant_title(results, str(v))}, case {case}, seed {seed} ({problems.get(key, 'NaN')})"

@@ -164,7 +164,10 @@ def test_dimension_that_has_its_own_cases_is_not_called_missing_elsewhere(result
     scores = results.scores.copy()
     scores["tags"] = ["temporal_flickering" if i < 6 else "style" for i in range(len(scores))]
     scores.loc[6:, "temporal_flickering"] = math.nan
-    assert "No Temporal Flickering" not in markdown(replace(results, scores=scores))
+    run = results.run | {"score_by_tag": True}
+    assert "No Temporal Flickering" not in markdown(replace(results, run=run, scores=scores))
+    scores["temporal_flickering"] = math.nan
+    assert "No Temporal Flickering score: 6 of 6 clips." in markdown(replace(results, run=run, scores=scores))
 
 
 def test_clips_that_the_static_filter_leaves_out_are_counted_and_not_called_missing(results: Results) -> None:
