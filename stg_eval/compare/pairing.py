@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 

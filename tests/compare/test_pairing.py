@@ -92,6 +92,17 @@ def test_a_lost_clip_leaves_the_other_pairs(make_run: MakeRun) -> None:
     assert [v.n for v in found.verdicts] == [79, 79]
 
 
+def test_a_signature_that_counts_clips_is_no_other_metric(make_run: MakeRun) -> None:
+    def counted(run: Results) -> None:
+        if run.path.name == "after":
+            _lost_clip(run)
+        object.__setattr__(run.columns[1], "signature", f"toy|n{80 - len(run.run['missing'])}|v1")
+
+    with pytest.raises(NotComparable) as refusal:
+        compare(make_run("before", edit=counted), make_run("after", edit=counted))
+    assert [m.field for m in refusal.value.mismatches] == ["clips"]
+
+
 def test_other_seeds_are_paired_in_their_order(make_run: MakeRun) -> None:
     found = compare(make_run("before"), make_run("after", seeds=(9, 4), sharper=-3), allow=["seeds"])
     assert {(w.seed, w.seed_run) for w in found.worst} <= {(0, 4), (1, 9)}
