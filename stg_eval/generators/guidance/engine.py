@@ -98,17 +98,14 @@ class _Run:
 
     # ---- strong pass
 
-    def hooks(self) -> list[torch.utils.hooks.RemovableHandle]:
-        handles = [
-            self.denoiser.register_forward_pre_hook(self._begin),
-            self.denoiser.register_forward_hook(self._finish, with_kwargs=True),
-        ]
+    def hooks(self) -> Iterator[torch.utils.hooks.RemovableHandle]:
+        yield self.denoiser.register_forward_pre_hook(self._begin)
+        yield self.denoiser.register_forward_hook(self._finish, with_kwargs=True)
         if self.passes and self.share_prefix:
             for path in self._recordable():
-                handles.append(self.denoiser.get_submodule(path).register_forward_hook(self._recorder(path)))
-            for path in {path for p in self.passes for _, path in p.blocks}:
-                handles.append(self.denoiser.get_submodule(path).register_forward_pre_hook(self._reacher(path)))
-        return handles
+                yield self.denoiser.get_submodule(path).register_forward_hook(self._recorder(path))
+            for path in {path for weak in self.passes for _, path in weak.blocks}:
+                yield self.denoiser.get_submodule(path).register_forward_pre_hook(self._reacher(path))
 
     def _recordable(self) -> list[str]:
         """Modules to record: those the map names, as far out as possible without holding a skipped block."""
