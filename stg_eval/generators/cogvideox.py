@@ -33,6 +33,16 @@ CARD = ModelCard(
     licence="CogVideoX License",
 )
 
+SMOKE: dict[str, JSONValue] = {
+    "weights": "random-weights(seed=0)",
+    "dtype": "float32",
+    "height": 128,
+    "width": 128,
+    "num_frames": 17,
+    "num_inference_steps": 2,
+}
+"""Small and random, see `stg_eval.generators.smoke_settings`."""
+
 FAMILY = Family(
     pipeline="CogVideoXPipeline",
     layer_map=COGVIDEOX,

@@ -34,6 +34,16 @@ CARD = ModelCard(
     licence="LTX-Video Open Weights License",
 )
 
+SMOKE: dict[str, JSONValue] = {
+    "weights": "random-weights(seed=0)",
+    "dtype": "float32",
+    "height": 128,
+    "width": 128,
+    "num_frames": 17,
+    "num_inference_steps": 2,
+}
+"""Small and random, see `stg_eval.generators.smoke_settings`."""
+
 
 def arguments(request: Request) -> dict[str, Any]:
     """LTX also sees the frame rate."""

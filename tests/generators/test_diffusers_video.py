@@ -122,6 +122,16 @@ def test_costs_are_the_counted_ones() -> None:
         ratio("svd", "cfg3+stg-a[0]s2")
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_smoke_settings_are_sizes_the_model_can_make(load: Any, image: Path, name: str) -> None:
+    smoke = generators.smoke_settings(name)
+    assert smoke["weights"] == RANDOM
+    changes = {key: smoke[key] for key in ("height", "width", "num_frames")}
+    asked = request(name, "cfg99+stg-a[0.0]w1", image, **changes)
+    with pytest.raises(StgEvalError, match=r"no layer '0\.0'"):  # the first thing refused after the size
+        load(name).generate([asked])
+
+
 # ---- clips
 
 
