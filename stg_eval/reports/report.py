@@ -69,9 +69,11 @@ def _sweep_figures(results: Results) -> Iterator[tuple[str, Figure]]:
 
 
 def _first_pairs(results: Results, count: int = 1) -> list[tuple[str, int]]:
-    """The first pair of the run: not chosen by how it looks."""
-    pairs = results.scores[["case", "seed"]].drop_duplicates().head(count)
-    return [(str(case), int(seed)) for case, seed in pairs.itertuples(index=False)]
+    """The first pair of the run whose clips are all there and can be read: not chosen by how it looks."""
+    absent = {(str(m["case"]), m["seed"]) for m in results.run.get("missing") or []}
+    pairs = results.scores[["case", "seed"]].drop_duplicates().itertuples(index=False)
+    whole = [(str(case), int(seed)) for case, seed in pairs if (str(case), seed) not in absent]
+    return whole[:count]
 
 
 def _names(results: Sequence[Results]) -> list[str]:
