@@ -61,6 +61,7 @@ class Results:
     path: Path
     run: dict[str, Any]
     """run.json: name, suite, model, seeds, variants [{name, signature, title}], baseline, store, provenance, settings,
+    score_by_tag and keep_static (see `stg_eval.suites.Suite`),
     expected (clips asked for), missing [{variant, case, seed, problem}], features {set metric: {extractor, reference:
     {digest, count} or None}}."""
     columns: tuple[Column, ...]
