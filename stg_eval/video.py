@@ -173,7 +173,10 @@ def _decode(path: Path, chunk: int) -> Iterator[Any]:
             if not container.streams.video:
                 raise UnreadableVideo(path, "holds no video stream")
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            if stream.width * stream.height < 640 * 360:
+                stream.codec_context.thread_count = 1  # starting threads costs more than a small clip
+            else:
+                stream.thread_type = "AUTO"
             reformatter = VideoReformatter()
             for packet in container.demux(stream):
                 packets += packet.size > 0
