@@ -327,7 +327,7 @@ def _finish(finished: Finished) -> None:
     for line in missing[:10]:
         print(f"missing: {line}", file=sys.stderr)
     if len(missing) > 10:
-        print(f"missing: and {len(missing) - 10} more, see run.json", file=sys.stderr)
+        print(f"missing: and {len(missing) - 10} more, see run.json and table.json", file=sys.stderr)
     raise typer.Exit(1 if missing else 0)
 
 
