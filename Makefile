@@ -17,12 +17,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# vbench (numpy<2, transformers==4.33.2) and cd-fvd, a test oracle, pin what breaks diffusers: in without dependencies.
+# vbench pins what breaks diffusers (numpy<2, transformers==4.33.2), pyiqa asks for much that its networks do not use, and
+# cd-fvd is a test oracle: these go in without their dependencies.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stg-eval needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench cd-fvd
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench pyiqa cd-fvd
 	touch $@
 
 clean:

@@ -69,7 +69,7 @@ def _codecs() -> Iterator[Row]:
 def _packages() -> Iterator[Row]:
     wanted = {
         "vbench": "pip install --no-deps vbench   (motion smoothness and dynamic degree use its networks)",
-        "pyiqa": "pip install pyiqa   (imaging quality)",
+        "pyiqa": "pip install --no-deps pyiqa   (imaging quality)",
         "decord": "pip install decord   (an alternative reader; PyAV is the default)",
     }
     for name, what in wanted.items():
