@@ -48,7 +48,7 @@ def request(guidance: str, number: int = 0, *, steps: int = 4, seed: int = 500) 
     )
 
 
-@pytest.mark.parametrize("guidance", ["none", "cfg", "stg", "cfg2+stg-r[5]s1t1"])
+@pytest.mark.parametrize("guidance", ["none", "cfg", "cfg2+stg-a[4]s0.5t0.5", "cfg2+stg-r[5]s1t1"])
 def test_a_clip_is_the_same_alone_in_7_and_in_32(tiny: TinyGenerator, guidance: str) -> None:
     requests = [request(guidance, i) for i in range(32)]
     in_32 = tiny.generate(requests)
@@ -118,13 +118,12 @@ def test_the_null_class_is_a_prediction_of_its_own(tiny: TinyGenerator) -> None:
 
 
 def test_names_of_its_clips_are_right(tiny: TinyGenerator) -> None:
-    """36 clips at the card's own settings, seeds that were used for no choice. The model card says at least 80 % under
-    CFG; a draw of 36 from 0.8 falls below 0.6 less than once in 200."""
+    """36 clips at the card's own settings, on seeds that were used for no choice."""
     requests = [request("cfg", i, steps=CARD.num_inference_steps, seed=700) for i in range(36)]
     clips = np.stack(tiny.generate(requests))
     with torch.inference_mode():
         _, logits = sprites_c3d.load()(torch.from_numpy(clips))
-    assert np.mean(logits.argmax(1).numpy() == [r.case.label for r in requests]) >= 0.6
+    assert np.mean(logits.argmax(1).numpy() == [r.case.label for r in requests]) >= 0.85
 
 
 def test_restart_and_rescale_and_seg_run_on_it(tiny: TinyGenerator) -> None:

@@ -29,9 +29,9 @@ CARD = ModelCard(
     presets={
         "none": Preset(Guidance()),
         "cfg": Preset(Guidance(cfg_scale=2.0)),
-        "stg": Preset(Guidance(cfg_scale=2.0, method="stg-a", layers=("4",), spatial_scale=0.5, temporal_scale=0.5)),
+        "stg": Preset(Guidance(cfg_scale=2.0, method="stg-a", layers=("6",), temporal_scale=0.25)),  # MODEL_CARD.md
     },
-    tflops_per_pass=0.00039,
+    tflops_per_pass=0.00039,  # counted, see the tests
     num_layers=NUM_LAYERS,
     licence="Apache-2.0",
 )
