@@ -144,8 +144,8 @@ def main() -> None:
     """Train or go on training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True, help="folder of checkpoint, weights and log")
-    parser.add_argument("--steps", type=int, default=16_000)
-    parser.add_argument("--decay-from", type=int, default=8_000, help="step from which the learning rate falls")
+    parser.add_argument("--steps", type=int, default=18_000)
+    parser.add_argument("--decay-from", type=int, default=9_000, help="step from which the learning rate falls")
     parser.add_argument("--save-every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler, halves the time")
     args = parser.parse_args()
