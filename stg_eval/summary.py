@@ -155,6 +155,7 @@ def _set_cell(
                 np.stack(list(features.loc[both])),
                 np.stack(list(other.loc[both])),
                 _clusters(ours.loc[both], cluster),
+                label_swaps=0,  # a table shows the interval; the gate, which lives by p-values, swaps labels
             )
     return _cell(interval, difference)
 
