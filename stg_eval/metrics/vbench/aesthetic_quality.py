@@ -7,6 +7,7 @@ and in float32 on a CPU; here it is float32 everywhere.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ class AestheticQuality:
 
     def __init__(self, clip: weights.Checkpoint, head: weights.Checkpoint, device: str, batch: int = BATCH) -> None:
         self._clip = clip_vision(clip.path).to(device)
+        layers = self._clip.vision_model.encoder.layers
+        layers[-1] = _LastLayer(layers[-1])
         self._head = linear_head(head).to(device)
         self._device, self._size = device, batch
         self.signature = (
@@ -72,7 +75,7 @@ def video_score(scores: Tensor) -> float:
     return (scores / 10).mean().item()
 
 
-def clip_vision(path: Path) -> nn.Module:
+def clip_vision(path: Path) -> Any:
     """The image half of a CLIP in transformers' safetensors layout; its size is read off the tensors."""
     from safetensors import safe_open
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -96,7 +99,30 @@ def clip_vision(path: Path) -> nn.Module:
         network = CLIPVisionModelWithProjection(config)
     network.load_state_dict(state, assign=True)
     network.vision_model.embeddings.position_ids = torch.arange(len(positions)).unsqueeze(0)
-    return network.float().eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return network.float().eval().requires_grad_(False)
+
+
+class _LastLayer(nn.Module):
+    """CLIP's last layer for the class token alone: nobody reads the others behind it."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        attention, normed = self.layer.self_attn, self.layer.layer_norm1(hidden_states)
+        query, key, value = (
+            project(x).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+            for project, x in (
+                (attention.q_proj, normed[:, :1]),
+                (attention.k_proj, normed),
+                (attention.v_proj, normed),
+            )
+        )
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        token = hidden_states[:, :1] + attention.out_proj(attended)
+        out: Tensor = token + self.layer.mlp(self.layer.layer_norm2(token))
+        return out
 
 
 def linear_head(checkpoint: weights.Checkpoint) -> nn.Linear:
