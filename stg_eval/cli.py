@@ -126,6 +126,37 @@ def sweep(
 
 
 @app.command()
+def views(
+    suite: SuiteOption,
+    model: ModelOption,
+    step: Annotated[int, typer.Option("--step", min=0, help="Sampling step, 0 is the first.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder of the clips and strips.")],
+    guidance: GuidanceOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """What c, u, the weak model, CFG and STG each predict at one step, for the suite's first case (Fig. 18)."""
+    from stg_eval import suites, verbs
+
+    plan = verbs.views_plan(suites.load(suite), model, guidance=guidance or (), settings=set_ or ())
+    for path in verbs.views(plan, step, output, device):
+        print(path)
+
+
+@app.command(name="first-frames")
+def first_frames(
+    prompts: Annotated[Path, typer.Argument(help="A prompt file: txt, csv or jsonl.")],
+    folder: Annotated[Path, typer.Argument(help="Where the PNG files go; then give it as --suite.")],
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw a first frame for every prompt with FLUX.1 [dev], for image-to-video models."""
+    from stg_eval import suites, verbs
+
+    for line in verbs.first_frames(suites.load(prompts), folder, device):
+        print(line)
+
+
+@app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="Folder of videos.")],
     reference: Annotated[Path | None, typer.Option("--reference", help="Folder of real videos, for FVD.")] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from stg_eval import reproduce as reproducing
 from stg_eval import run as running
 from stg_eval import score as scoring
 from stg_eval import sweep as sweeping
+from stg_eval.export import folder_name
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.plan import Plan, make_plan
 from stg_eval.provenance import provenance
@@ -25,10 +26,10 @@ from stg_eval.reports.report import write_report
 from stg_eval.results import Results
 from stg_eval.score import Item
 from stg_eval.store import Store
-from stg_eval.suites import Suite
+from stg_eval.suites import Suite, open_dataset
 from stg_eval.suites.folder import folder_reference
 from stg_eval.types import Guidance, StgEvalError
-from stg_eval.video import find_videos
+from stg_eval.video import find_videos, write_video
 
 
 class Finished(NamedTuple):
@@ -103,6 +104,48 @@ def sweep(plan: Plan, store: Path, output: Path, executor: str, device: str) -> 
     tidy = output / "sweep.csv"
     sweeping.tidy(results.load(output)).to_csv(tidy, index=False, lineterminator="\n")
     return finished._replace(table=f"{finished.table}\nTidy table: {tidy}")
+
+
+def views_plan(suite: Suite, model: str, *, guidance: Sequence[str], settings: Sequence[str]) -> Plan:
+    """The plan of one clip under each guidance."""
+    return make_plan(suite, model, guidance=guidance, limit=1, settings=_pairs(settings), allow_few=True)
+
+
+def first_frames(suite: Suite, folder: Path, device: str) -> list[str]:
+    """A first frame for each of the suite's prompts; returns a line for each: file, prompt."""
+    from stg_eval.generators import flux
+
+    drawn = flux.first_frames(list(open_dataset(suite).cases()), folder, device=_device(device))
+    return [f"{case.image}\t{case.prompt}" for case in drawn]
+
+
+def views(plan: Plan, step: int, output: Path, device: str) -> list[Path]:
+    """One-step predictions of the plan's first clip under each guidance (Fig. 18 and 19): a clip for each prediction,
+    OUTPUT/<guidance>/<prediction>.mp4, and a strip of their frames as PDF, PNG and SVG. Returns what was written."""
+    from stg_eval.reports import figures
+
+    written = []
+    generator: Any = None
+    for variant in plan.variants:
+        request = plan.requests[variant.name][0]
+        if generator is None:
+            generator = generators.load(
+                plan.card.name,
+                device=_device(device),
+                dtype=plan.card.dtype,
+                weights=plan.card.weights,
+                settings=dict(request.settings),
+            )
+        folder = output / folder_name(variant.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = generator.one_step_views(request, step)
+        for name, frames in found.items():
+            if isinstance(frames, StgEvalError):
+                raise frames
+            written.append(folder / f"{name}.mp4")
+            write_video(written[-1], frames, request.fps, request.encoding)
+        written += figures.save(figures.strip(found), folder / "strip")
+    return written
 
 
 def dry_run(plan: Plan, store: Path) -> str:

@@ -208,3 +208,30 @@ def test_fewer_clips_than_a_set_metric_needs_is_refused(
     answer = run_cli("score", folder, "--reference", folder, "--metrics", "fvd", "--store", tmp_path / "store")
     assert answer.code == 2
     assert "needs at least" in answer.err
+
+
+def test_one_step_views_are_saved_as_clips_with_a_strip(run_cli: Callable, tmp_path: Path) -> None:
+    from stg_eval.video import read_video
+
+    arguments = ("views", "--suite", "demo", "--model", "tiny", "--step", "1", "--output", tmp_path, "--device", "cpu")
+    answer = run_cli(*arguments, "--guidance", "stg", "--set", "num_inference_steps=3")
+    assert answer.code == 0, answer.err
+    written = {Path(line).name for line in answer.out.splitlines()}
+    assert {"c.mp4", "u.mp4", "cfg.mp4", "stg.mp4", "strip.png"} <= written
+    clips = {name: read_video(tmp_path / "stg" / name) for name in ("u.mp4", "cfg.mp4", "stg.mp4")}
+    assert all(clip.shape == (8, 16, 16, 3) for clip in clips.values())
+    assert not np.array_equal(clips["u.mp4"], clips["cfg.mp4"])
+
+
+def test_a_sweep_ends_in_one_tidy_table(run_cli: Callable, tmp_path: Path) -> None:
+    import pandas as pd
+
+    arguments = ("sweep", *CHEAP[1:], "--layers", "3,6", "--scales", "0.5", "--modes", "stg-a:temporal,stg-r:both")
+    answer = run_cli(*arguments, *places(tmp_path))
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "run" / "sweep.csv")
+    assert set(zip(table["method"], table["mode"], table["layer"].fillna(-1), strict=True)) == {
+        ("none", "none", -1),
+        *((method, mode, layer) for method, mode in (("stg-a", "temporal"), ("stg-r", "both")) for layer in (3, 6)),
+    }
+    assert set(table["metric"]) == {"temporal_flickering", "accuracy_sprites"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stg_eval.generators import to_uint8
-from stg_eval.generators.guidance.engine import guided
+from stg_eval.generators.guidance.engine import BatchOrder, guided
 from stg_eval.generators.guidance.layers import LayerMap, stack
+from stg_eval.generators.guidance.views import one_step
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.types import Case, Request, StgEvalError
 
@@ -45,6 +47,21 @@ class TinyGenerator:
 
         Raises StgEvalError for another size or frame count, and for a case that is not a class of sprites.
         """
+        return _frames(self._sample(requests)[0])
+
+    @torch.inference_mode()
+    def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
+        """The clean clips that each prediction of one step implies (Fig. 18 and 19); step 0 is the first.
+
+        Keys: see `stg_eval.generators.guidance.views.one_step`.
+        """
+        if not 0 <= step < request.num_inference_steps:
+            raise StgEvalError(f"step {step} is not one of the {request.num_inference_steps} steps, 0 is the first")
+        views = self._sample([request], step)[1]
+        return {name: _frames(latents)[0] for name, latents in views.items()}
+
+    def _sample(self, requests: Sequence[Request], step: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latents [B, 3, T, H, W], and the one-step predictions at `step` if one is given."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         first, size = requests[0], self.denoiser.config
@@ -59,20 +76,19 @@ class TinyGenerator:
         labels = torch.tensor([self._label(request.case) for request in requests], device=self.device)
         scheduler: Any = FlowMatchEulerDiscreteScheduler()
         guidance = first.guidance
-        with guided(
-            self.denoiser,
-            guidance,
-            LAYER_MAP,
-            batch_order="c" if guidance.cfg_scale == 1 else "uc",
-            scheduler=scheduler,
-            generators=generators,
-        ):
+        order: BatchOrder = "c" if guidance.cfg_scale == 1 else "uc"
+        with ExitStack() as stack:
+            predictions = stack.enter_context(
+                guided(
+                    self.denoiser, guidance, LAYER_MAP, batch_order=order, scheduler=scheduler, generators=generators
+                )
+            )
+            views = {} if step is None else stack.enter_context(one_step(scheduler, predictions, step))
             scheduler.set_timesteps(sigmas=np.linspace(1, 0, first.num_inference_steps, endpoint=False).tolist())
             for t in scheduler.timesteps:
                 velocity = self._velocity(latents, float(t) / 1000, labels, guidance.cfg_scale)
                 latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
-        frames = ((latents + 1) / 2).permute(0, 2, 3, 4, 1).cpu().numpy()
-        return [to_uint8(clip) for clip in frames]
+        return latents, views
 
     def _velocity(self, latents: Tensor, level: float, labels: Tensor, cfg_scale: float) -> Tensor:
         """Predicted velocity [B, 3, T, H, W] in float32 under classifier-free guidance: u + g (c - u)."""
@@ -93,3 +109,8 @@ class TinyGenerator:
                 f"tiny shows sprites only: case {case.id!r} has label {case.label}, give one from 0 to {classes - 1}"
             )
         return case.label
+
+
+def _frames(latents: Tensor) -> list[np.ndarray | StgEvalError]:
+    """Latents [B, 3, T, H, W] in [-1, 1] -> frames uint8 [T, H, W, 3] of each."""
+    return [to_uint8(clip) for clip in ((latents + 1) / 2).permute(0, 2, 3, 4, 1).cpu().numpy()]
