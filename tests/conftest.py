@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve the other tests' processes
 
 ACTIONS = ("ApplyEyeMakeup", "YoYo", "HandstandPushups")
 
