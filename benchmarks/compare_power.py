@@ -254,7 +254,7 @@ class Bench:
         for condition, found in trials.items():
             alarms = sum(not FAILING.isdisjoint(words.values()) for words in found)
             worse = Counter(name for words in found for name, word in words.items() if word in FAILING)
-            cells = [f"{100 * worse[name] / len(found):.0f} %" for name in names]
+            cells = [f"{100 * worse[name] / len(found):.3g} %" for name in names]
             title = "equal, other seeds" if condition == GOOD else condition
             share = f"{100 * alarms / len(found):.1f} %"
             refused = "-" if condition == GOOD else "{} of {}".format(*self.golden(condition))
