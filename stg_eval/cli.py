@@ -47,6 +47,7 @@ StoreOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cuda:1, cpu; auto takes a GPU if there is one.")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="Where clips are made: local.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Who computes VBench's dimensions: ours, or official.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and scored, and stop.")]
 DEFAULT_STORE = Path("runs/store")
 
@@ -65,6 +66,7 @@ def run(
     store: StoreOption = DEFAULT_STORE,
     dry_run: DryRunOption = False,
     executor: ExecutorOption = "local",
+    engine: EngineOption = "ours",
     device: DeviceOption = "auto",
 ) -> None:
     """Generate and score a suite under several guidances; print the table. The same command again resumes."""
@@ -84,7 +86,7 @@ def run(
     if dry_run:
         print(verbs.dry_run(plan, store))
         return
-    _finish(verbs.run(plan, store, output, executor, device))
+    _finish(verbs.run(plan, store, output, executor, device, engine))
 
 
 @app.command()
@@ -168,12 +170,13 @@ def score(
         Path | None, typer.Option("--output", help="Write scores.csv, table.json and the page here.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    engine: EngineOption = "ours",
     device: DeviceOption = "auto",
 ) -> None:
     """Score any folder of videos."""
     from stg_eval import verbs
 
-    _finish(verbs.score(folder, reference, metrics, output, store, device))
+    _finish(verbs.score(folder, reference, metrics, output, store, device, engine))
 
 
 @app.command()

@@ -26,14 +26,16 @@ Executor = Callable[..., Iterable[tuple[Sequence[Request], Sequence[np.ndarray |
 EXECUTORS: dict[str, Executor] = {"local": local.generate}
 
 
-def run(plan: Plan, *, store_path: Path, output: Path, device: str, executor: str = "local") -> Results:
+def run(
+    plan: Plan, *, store_path: Path, output: Path, device: str, executor: str = "local", engine: str = "ours"
+) -> Results:
     """Make and score every clip of the plan that is not in the store yet, and write the results to `output`.
 
     Clips that could not be made or read are named in `Results.run["missing"]`; the rest counts. Raises StgEvalError
     for what stops the whole run; whatever was finished by then stays in the store, and the same command resumes.
     """
     check_output(output, plan)
-    loaded = score.load_metrics(plan.metrics, device)
+    loaded = score.load_metrics(plan.metrics, device, engine)
     with Store(store_path) as store:
         problems = _generate(plan, store, EXECUTORS[executor], device)
         outcome = _score(plan, store, loaded)

@@ -21,6 +21,9 @@ CHUNK = 32
 """Clips of one transaction. Chunks are cut from the whole list, done or not: a resumed run extracts features in the
 same batches as an uninterrupted one, and gets the same bits."""
 
+ENGINES = ("ours", "official")
+"""Who computes VBench's dimensions: our loops around the official networks, or the vbench package."""
+
 Loaded = Mapping[str, ClipScorer | SetMetric]
 
 
@@ -43,9 +46,19 @@ class Outcome:
     """{key, metric, problem} of metrics that failed on a clip."""
 
 
-def load_metrics(cards: Sequence[MetricCard], device: str) -> dict[str, ClipScorer | SetMetric]:
-    """Metric name -> its loaded networks. Raises StgEvalError for missing weights, before any work is done."""
-    return {card.name: registry.load(card, device) for card in cards}
+def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours") -> dict[str, ClipScorer | SetMetric]:
+    """Metric name -> its loaded networks. With `engine="official"`, VBench's dimensions run in the vbench package
+    itself (slower; their signatures say so). Raises StgEvalError for missing weights, before any work is done."""
+    if engine not in ENGINES:
+        raise StgEvalError(f"unknown engine {engine!r} (known: {', '.join(ENGINES)})")
+    if engine == "ours":
+        return {card.name: registry.load(card, device) for card in cards}
+    from stg_eval.metrics.vbench import official
+
+    return {
+        card.name: official.load(card.name, device) if card.name in official.LOADERS else registry.load(card, device)
+        for card in cards
+    }
 
 
 def score_items(

@@ -68,12 +68,13 @@ def plan(
     )
 
 
-def run(plan: Plan, store: Path, output: Path | None, executor: str, device: str) -> Finished:
+def run(plan: Plan, store: Path, output: Path | None, executor: str, device: str, engine: str = "ours") -> Finished:
     """Make, score and report a plan."""
     if executor not in running.EXECUTORS:
         raise StgEvalError(f"unknown executor {executor!r} (known: {', '.join(running.EXECUTORS)})")
     output = output or Path("runs") / f"{plan.suite.name}-{plan.card.name}"
-    final = running.run(plan, store_path=store, output=output, device=_device(device), executor=executor)
+    device = _device(device)
+    final = running.run(plan, store_path=store, output=output, device=device, executor=executor, engine=engine)
     page = write_report([final], store, output / "report")
     return Finished(tables.markdown(final), page, _missing_lines(final))
 
@@ -156,13 +157,19 @@ def dry_run(plan: Plan, store: Path) -> str:
 
 
 def score(
-    folder: Path, reference: Path | None, metrics: str, output: Path | None, store_path: Path, device: str
+    folder: Path,
+    reference: Path | None,
+    metrics: str,
+    output: Path | None,
+    store_path: Path,
+    device: str,
+    engine: str = "ours",
 ) -> Finished:
     """Score a folder of videos; set metrics that need real clips join in when `reference` is given."""
     videos = find_videos(folder)
     cards = _folder_metrics(_names(metrics), reference is not None, len(videos))
     device = _device(device)
-    loaded = scoring.load_metrics(cards, device)
+    loaded = scoring.load_metrics(cards, device, engine)
     with Store(store_path) as store:
         items = [Item(scoring.file_key(path), path, None) for path in videos]
         outcome = scoring.score_items(items, loaded, store)

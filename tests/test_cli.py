@@ -235,3 +235,20 @@ def test_a_sweep_ends_in_one_tidy_table(run_cli: Callable, tmp_path: Path) -> No
         *((method, mode, layer) for method, mode in (("stg-a", "temporal"), ("stg-r", "both")) for layer in (3, 6)),
     }
     assert set(table["metric"]) == {"temporal_flickering", "accuracy_sprites"}
+
+
+def test_the_official_engine_gives_the_same_flickering_and_says_so(
+    run_cli: Callable, tmp_path: Path, make_video: Callable
+) -> None:
+    pytest.importorskip("vbench", reason="vbench is not installed (pip install --no-deps vbench)")
+    folder = make_video("a.mp4").parent
+    make_video("b.mp4", seed=1)
+    arguments = ("score", folder, "--metrics", "temporal_flickering", "--device", "cpu", "--store", tmp_path / "store")
+    answers = [
+        run_cli(*arguments, "--engine", engine, "--output", tmp_path / engine) for engine in ("ours", "official")
+    ]
+    assert [answer.code for answer in answers] == [0, 0], answers[1].err
+    ours, official = ((tmp_path / engine / "scores.csv").read_text() for engine in ("ours", "official"))
+    assert ours == official
+    assert "|official" in answers[1].out
+    assert "|official" not in answers[0].out

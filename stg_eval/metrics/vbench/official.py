@@ -46,9 +46,9 @@ class OfficialScorer:
 
 def load(name: str, device: str) -> OfficialScorer:
     """A dimension by the official code. Raises StgEvalError where vbench or the weights are missing."""
-    if name not in _LOADERS:
-        raise StgEvalError(f"the official engine has no metric {name!r} (it has: {', '.join(_LOADERS)})")
-    needed, loader = _LOADERS[name]
+    if name not in LOADERS:
+        raise StgEvalError(f"the official engine has no metric {name!r} (it has: {', '.join(LOADERS)})")
+    needed, loader = LOADERS[name]
     networks = [weights.require(n) for n in needed]
     with _quiet():
         return OfficialScorer(name, loader(device, *(checkpoint.path for checkpoint in networks)), networks)
@@ -105,7 +105,7 @@ def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     return lambda path: float(module.laion_aesthetic(linear, network, [path], device)[1][0]["video_results"])
 
 
-_LOADERS: dict[str, tuple[tuple[str, ...], Callable[..., Callable[[str], float]]]] = {
+LOADERS: dict[str, tuple[tuple[str, ...], Callable[..., Callable[[str], float]]]] = {
     "temporal_flickering": ((), _flickering),
     "motion_smoothness": (("amt-s",), _smoothness),
     "dynamic_degree": (("raft-things",), _dynamics),
