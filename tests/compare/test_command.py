@@ -123,7 +123,7 @@ def test_the_fixture_checks_a_run_and_shows_the_table(
             stg_eval.check({str(baseline)!r}, {str(bad)!r}, config=Path({str(config)!r}))
         """
     )
-    arguments = ("-p", "stg_eval.pytest_plugin", "-p", "no:cacheprovider")
+    arguments = ("-p", "no:cacheprovider")  # the plug-in comes by its entry point, as it does for users
     result = pytester.runpytest_inprocess(*arguments)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Sharpness*worse*", "*regression: Sharpness (cfg)*"])
