@@ -43,7 +43,7 @@ class Sheet {
   }
   show(time) {
     const { w, h, cols } = this.clip, k = frameAt(this.clip, time);
-    if (k === this.shown || !this.image.complete) return;
+    if (k === this.shown || !this.image?.complete) return; // still loading, or released before it had loaded
     this.shown = k;
     this.element.dataset.frame = k;
     this.element.getContext("2d").drawImage(this.image, (k % cols) * w, Math.floor(k / cols) * h, w, h, 0, 0, w, h);
