@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
+from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
 
@@ -145,6 +146,7 @@ class VideoMAEExtractor:
         batch_size: int = 8,
     ) -> None:
         self.network = network.to(device)
+        use_onednn(self.network, device)
         self.device, self.resolution, self.batch_size = device, resolution, batch_size
         size = f"crop{resolution}-{SIDE}" if resolution else f"{SIDE}"
         self.signature = f"videomae-g-ssv2|{NUM_FRAMES}f|{size}|{fingerprint}"

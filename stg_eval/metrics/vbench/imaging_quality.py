@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import resize
 
 from stg_eval import weights
+from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import VERSION, batch_size, exact, to_tensor
 from stg_eval.types import Case
 from stg_eval.video import VideoInfo
@@ -32,6 +33,7 @@ class ImagingQuality:
         self._network = MUSIQ(pretrained=False)
         self._network.load_state_dict(weights.load_torch(checkpoint))
         streamline(self._network.eval().requires_grad_(False).to(device))
+        use_onednn(self._network, device)
         self._device, self._batch = device, batch
         self.signature = f"imaging_quality|vbench{VERSION}|musiq-spaq:{checkpoint.fingerprint}|longer512|float32|v1"
 
