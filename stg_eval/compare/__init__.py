@@ -72,8 +72,9 @@ def compare(
         raise NotComparable(refused)
     _refuse_the_same_clips(before, after)
     paired = pairs(before, after)
-    verdicts = judge(before, after, paired, policy or Policy())
-    worst = [w for v in _by_features(verdicts, after) for w in worst_pairs(v, before, after, paired)]
+    policy = policy or Policy()
+    verdicts = judge(before, after, paired, policy)
+    worst = [w for v in _by_features(verdicts, after) for w in worst_pairs(v, before, after, paired, policy)]
     return Comparison(
         baseline=before.path,
         run=after.path,

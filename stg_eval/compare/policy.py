@@ -35,8 +35,12 @@ MARGINS: dict[str, str | float] = {
     "is_sprites": "1%",
     "pixel_distance_sprites": "5%",
     "frame_difference_sprites": "5%",
+    # Equal code moves no clip, or a rare one at the edge of two outcomes.
+    "moved": 0.02,
 }
 """Smallest difference that matters: in the metric's own unit, or in per cent of the baseline's value."""
+MOVED = "moved"
+"""No metric: the share of clips that are no longer the same although the request is, see `stg_eval.compare.moved`."""
 OTHER_MARGIN = "2%"
 """For metrics of other packages."""
 UNGATED = frozenset({"static_filter"})
@@ -52,6 +56,8 @@ class Policy:
     margins: Mapping[str, str | float] = field(default_factory=lambda: dict(MARGINS))
     ungated: frozenset[str] = UNGATED
     """Metrics that are shown but cannot fail the gate."""
+    moved: bool | None = None
+    """Whether clips that moved fail the gate; None: where both sides are float32."""
     golden: Mapping[str, float] = field(default_factory=dict)
     """Overrides of `stg_eval.compare.golden.GATES`."""
 
@@ -70,6 +76,7 @@ def read_policy(path: Path | None) -> Policy:
         imaging_quality = 0.02
         [gate]                 # false: shown, but cannot fail the gate
         dynamic_degree = false
+        moved = false          # clips that are no longer the same; by default gated in float32 alone
         [golden]
         psnr = 45
 
@@ -90,9 +97,11 @@ def read_policy(path: Path | None) -> Policy:
     level, margins, gate = data.get("level", LEVEL), data.get("margins", {}), data.get("gate", {})
     if not (isinstance(level, float) and 0 < level < 1):
         raise StgEvalError(f"{path}: level must lie between 0 and 1, not {level!r}")
-    for name in (*margins, *gate):
+    for name in {*margins, *gate} - {MOVED}:
         registry.card(name)
     for name, margin in margins.items():
+        if name == MOVED and not (isinstance(margin, float) and margin < 1):
+            raise StgEvalError(f"{path}: margins.{name} must be a share of the clips such as 0.02, not {margin!r}")
         if not _is_margin(margin):
             raise StgEvalError(f'{path}: margins.{name} must be a number or per cent such as "5%", not {margin!r}')
     for name, value in gate.items():
@@ -101,7 +110,8 @@ def read_policy(path: Path | None) -> Policy:
     return Policy(
         level=level,
         margins=MARGINS | margins,
-        ungated=frozenset(name for name in {*UNGATED, *gate} if not gate.get(name, False)),
+        ungated=frozenset(name for name in {*UNGATED, *gate} - {MOVED} if not gate.get(name, False)),
+        moved=gate.get(MOVED),
         golden=data.get("golden", {}),
     )
 

@@ -80,7 +80,10 @@ def _worst_table(comparison: Comparison) -> Table:
         before, after = (_or_dash(value * column.scale, number) for value in (w.before, w.after))
         seed = str(w.seed) if w.seed == w.seed_run else f"{w.seed}, {w.seed_run}"
         prompt = w.prompt if len(w.prompt) <= 80 else w.prompt[:79] + "…"
-        change = f"features moved {w.change:.3g}" if math.isnan(w.before) else f"{before} -> {after}"
+        if column.kind == "pair":
+            change = f"moved {w.change:.3g} times the limit"
+        else:
+            change = f"features moved {w.change:.3g}" if math.isnan(w.before) else f"{before} -> {after}"
         rows.append((w.variant, column.title, w.case, seed, change, prompt))
     return Table(
         title="Pairs that moved most",

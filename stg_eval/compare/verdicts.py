@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval import statistics
+from stg_eval.compare import moved
 from stg_eval.compare.policy import Policy
 from stg_eval.compare.snapshot import Snapshot, reference
 from stg_eval.metrics import registry
@@ -49,8 +50,8 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Worst:
-    """A pair that moved for the worse. Set metrics have no values of single clips: `change` is how far the clip's
-    features moved, and before and after are nan."""
+    """A pair that moved for the worse. Where single clips have no values, before and after are nan: `change` is how far
+    the clip's features moved, or, behind the verdict on moved clips, that over what is tolerated."""
 
     variant: str
     metric: str
@@ -87,8 +88,9 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
     """Verdicts on every variant and metric that both sides have.
 
     Better and worse (changed, for a metric without a better direction): the Holm-adjusted p-value is within the level,
-    and the 95 % interval reaches past the margin. Same: the interval lies within +-margin. Raises StgEvalError where
-    one side has a value and the other nan.
+    and the 95 % interval reaches past the margin. Same: the interval lies within +-margin. Where both sides made clips
+    from the same requests, a last verdict says how many of these moved (see `stg_eval.compare.moved`); none is same.
+    Raises StgEvalError where one side has a value and the other nan.
     """
     known = {c.name for c in baseline.columns}
     measured = []
@@ -96,9 +98,15 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))
+    for variant, rows in pairs.groupby("variant", sort=False):
+        distances = moved.distances(baseline, run, rows, policy)
+        if not np.isnan(distances).all():
+            found = moved.share(distances, policy.margin(moved.COLUMN.name, 0.0))
+            measured.append((str(variant), moved.COLUMN, (0.0, found.difference), found, ""))
     order = {str(variant): place for place, variant in enumerate(pairs["variant"].unique())}
     measured.sort(key=lambda row: order[row[0]])
-    gated = [column.name not in policy.ungated for _, column, *_ in measured]
+    ungated = policy.ungated if moved.is_gated(run, policy) else policy.ungated | {moved.COLUMN.name}
+    gated = [column.name not in ungated for _, column, *_ in measured]
     p_holm = statistics.holm([d.p_value if on else math.nan for (*_, d, _), on in zip(measured, gated, strict=True)])
     return [
         _verdict(variant, column, values, found, note, p if on else found.p_value, on, policy)
@@ -107,7 +115,7 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
 
 
 def worst_pairs(
-    verdict: Verdict, baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, most: int = WORST
+    verdict: Verdict, baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy, most: int = WORST
 ) -> Iterator[Worst]:
     """The pairs that moved most for the worse in a metric, worst first."""
     rows = pairs[pairs["variant"] == verdict.variant]
@@ -117,9 +125,12 @@ def worst_pairs(
         better = verdict.column.higher_is_better
         harm = np.abs(change) if better is None else -change if better else change
     else:
-        moved = run.set_features(verdict.metric)[rows["after"]] - baseline.set_features(verdict.metric)[rows["before"]]
-        harm = change = np.linalg.norm(moved.astype(float), axis=1)
-        before = after = np.full(len(rows), np.nan)
+        if verdict.column.kind == "set":
+            sides = run.set_features(verdict.metric), baseline.set_features(verdict.metric)
+            change = np.linalg.norm((sides[0][rows["after"]] - sides[1][rows["before"]]).astype(float), axis=1)
+        else:
+            change = moved.distances(baseline, run, rows, policy)
+        harm, before, after = change, *np.full((2, len(rows)), np.nan)
     order = [i for i in np.argsort(-harm, kind="stable") if harm[i] > 0][:most]  # nan sorts last and is not > 0
     for i in order:
         row: Any = rows.iloc[i]
@@ -214,8 +225,8 @@ def _verdict(
     word: Word
     if math.isnan(found.low) or math.isnan(found.high):
         word, note = "cannot tell", note or "fewer than two independent clips"
-    elif -margin <= found.low and found.high <= margin:
-        word = "same"
+    elif (-margin <= found.low and found.high <= margin) or (column.kind == "pair" and not found.difference):
+        word = "same"  # every pair is, however few they are
     elif p_holm <= policy.level:
         word = "better" if (found.difference > 0) == column.higher_is_better else "worse"
         if column.higher_is_better is None:

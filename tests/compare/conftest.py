@@ -52,7 +52,8 @@ def _toy_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """A run folder with its own store: `clips` pairs of (case, seed) a variant, scores and features drawn around
-    noise that depends on the pair alone, shifted by `sharper` and `moved`."""
+    noise that depends on the pair alone, shifted by `sharper` and `moved`. Runs with one name of `requests` asked for
+    the same clips."""
 
     def make(
         name: str,
@@ -64,6 +65,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         moved: float = 0.0,
         noise: float = 0.1,
         rng_seed: int = 0,
+        requests: str = "",
         edit: Callable[[Results], None] | None = None,
         **request: Any,
     ) -> Path:
@@ -74,7 +76,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         for variant in variants:
             for c in range(cases):
                 for seed in seeds:
-                    key = f"{name}-{variant}-{c}-{seed}"
+                    key = f"{requests or name}-{variant}-{c}-{seed}"
                     value = shared.normal() + sharper + noise * own.normal()
                     prompt = f"a cat | number {c} <b>"
                     rows.append(
