@@ -44,6 +44,11 @@ def to_markdown(table: Table) -> str:
     return "\n".join(out) + "\n"
 
 
+def width(table: Table) -> int:
+    """Columns of a terminal that the Markdown table takes."""
+    return max(_width(line) for line in to_markdown(table).splitlines() if line.startswith("|"))
+
+
 def to_csv(table: Table) -> str:
     """Comma-separated values: the printed digits, each interval in two columns of its own."""
     with_interval = [any(row.cells[i].low for row in table.rows) for i in range(len(table.columns))]

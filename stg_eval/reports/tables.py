@@ -6,9 +6,11 @@ Every printed digit is made here, so a table, the page and a figure's label that
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stg_eval.results import Column, Estimate, Results
@@ -181,11 +183,24 @@ def run_tables(results: Results) -> list[Table]:
 
 
 def markdown(results: Results) -> str:
-    """The tables of a run as Markdown, for standard output; those of the paper too where the run holds rows of them."""
+    """The tables of a run as Markdown, for standard output; those of the paper too where the run holds rows of them. On
+    a terminal that is too narrow for a table, its metrics stand one below the other."""
     from stg_eval.reports.paper import paper_tables
-    from stg_eval.reports.render import to_markdown
+    from stg_eval.reports.render import to_markdown, width
 
-    return "\n".join(to_markdown(table) for table in [*run_tables(results), *paper_tables([results])])
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    own = [min(table, turned(table), key=width) if width(table) > room else table for table in run_tables(results)]
+    return "\n".join(to_markdown(table) for table in [*own, *paper_tables([results])])
+
+
+def turned(table: Table) -> Table:
+    """The same table with a row for each column and a column for each row."""
+    return replace(
+        table,
+        heads=("",),
+        columns=tuple(" ".join(dict.fromkeys(row.labels)) for row in table.rows),
+        rows=tuple(Row((name,), tuple(row.cells[i] for row in table.rows)) for i, name in enumerate(table.columns)),
+    )
 
 
 def variant_title(results: Results, name: str) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stg_eval.reports import markdown, render
 from stg_eval.reports.gallery import write_page
-from stg_eval.reports.tables import Cell, Row, Table, best, mark, number, run_tables
+from stg_eval.reports.tables import Cell, Row, Table, best, mark, number, run_tables, turned
 from stg_eval.results import Column, Estimate, Results
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
@@ -260,3 +260,23 @@ def test_unknown_estimate_is_a_dash(results: Results) -> None:
     kept = tuple(e for e in results.estimates if (e.variant, e.metric) != ("stg-a", "fvd"))
     assert isinstance(results.estimate("stg-a", "fvd"), Estimate)
     assert "Fréchet Video Distance: not scored." in markdown(replace(results, estimates=kept))
+
+
+@pytest.mark.parametrize(("room", "on_its_side"), [(200, False), (70, True)])
+def test_table_too_wide_for_the_terminal_stands_on_its_side_with_every_digit(
+    results: Results, monkeypatch: pytest.MonkeyPatch, room: int, on_its_side: bool
+) -> None:
+    results = replace(results, run={**results.run, "variants": results.run["variants"][:2]})
+    piped = markdown(results)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(room))
+    shown = markdown(results)
+    assert (shown != piped) == on_its_side
+    assert max(len(line) for line in shown.splitlines() if line.startswith("|")) <= room
+    assert sorted(NUMBER.findall(shown)) == sorted(NUMBER.findall(piped))
+    assert all(column.short in shown for column in results.columns)
+
+
+def test_turning_a_table_twice_gives_its_cells_back(results: Results) -> None:
+    for table in run_tables(results):
+        assert [row.cells for row in turned(turned(table)).rows] == [row.cells for row in table.rows]
