@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from stg_eval.generators.guidance import LayerMap, guided, maps
 from stg_eval.generators.random_weights import random_pipeline
@@ -31,7 +32,6 @@ class Model:
     rows: tuple[str | int, ...]
     denoiser: str = "transformer"
     batch_order: Any = "uc"
-    steps: int = 2
 
 
 MODELS = {
@@ -42,7 +42,6 @@ MODELS = {
         "max_guidance_scale",
         (0, "encoder_hidden_states", "added_time_ids"),
         "unet",
-        steps=3,  # with fewer, the last step starts from latents so large that float32 resolves 6e-5 of them
     ),
     "mochi": Model(
         "MochiPipeline",
@@ -85,39 +84,77 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+class Widened(TorchFunctionMode):
+    """Whatever is cast to float32, or made as float32, is float64 instead.
+
+    Pipelines, schedulers and denoisers of diffusers cast predictions, latents, norms and timesteps to float32 whatever
+    their weights are, and so does the engine. Within this no such cast rounds, on either side of a comparison.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        def wide(x: Any) -> Any:
+            return torch.float64 if x is torch.float32 else x
+
+        if function is torch.Tensor.float:
+            function = torch.Tensor.double
+        out = function(*map(wide, args), **{k: wide(v) for k, v in (kwargs or {}).items()})
+        return out.double() if isinstance(out, torch.Tensor) and out.dtype is torch.float32 else out
+
+
 @functools.cache
-def _pipeline(name: str) -> Any:
+def _pipeline(name: str, dtype: torch.dtype) -> Any:
     pipeline = random_pipeline(MODELS[name].kind, "random-weights(seed=0)")
+    if name == "svd":  # encoding the image would take as long as a step, and no guidance reaches it
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            pipeline.vae.encoder = torch.nn.Conv2d(3, 8, kernel_size=8, stride=8)
+    pipeline.to(dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 @dataclass
 class Trajectory:
-    """What the scheduler was given at every step, and the latents it ended with."""
+    """Every step's combined prediction, as the scheduler got it; the first latents and those after every step."""
 
-    outputs: list[torch.Tensor]
-    latents: torch.Tensor
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    states: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def latents(self) -> torch.Tensor:
+        """The last ones."""
+        return self.states[-1]
+
+    def pairs(self, other: Trajectory) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """All tensors beside their counterparts, predictions first."""
+        return list(zip([*self.outputs, *self.states], [*other.outputs, *other.states], strict=True))
 
     def distance(self, other: Trajectory) -> float:
-        """Largest difference of the first step's prediction and of the last latents, relative to the largest value.
+        """Largest absolute difference of any value at any step."""
+        return max(_largest(a - b) for a, b in self.pairs(other))
 
-        The first step has equal inputs; those between carry rounding that random networks amplify and later steps damp.
-        """
-        assert len(self.outputs) == len(other.outputs)
-        pairs = [(self.outputs[0], other.outputs[0]), (self.latents, other.latents)]
-        return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in pairs)
+    def relative_distance(self, other: Trajectory) -> float:
+        """The same, each tensor's difference over its own largest value."""
+        return max(_largest(a - b) / _largest(b) for a, b in self.pairs(other))
 
     def equals(self, other: Trajectory) -> bool:
-        return torch.equal(self.latents, other.latents)
+        """Every step bit for bit."""
+        return len(self.states) == len(other.states) and all(torch.equal(a, b) for a, b in self.pairs(other))
+
+
+def _largest(x: torch.Tensor) -> float:
+    return float(x.abs().max())
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A model to try things on."""
+    """A model to try things on, in float32 as users run it, or in float64 throughout."""
 
     model: Model
     pipeline: Any
+    dtype: torch.dtype
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -128,23 +165,25 @@ class Bench:
         cfg_scale: float,
         *,
         batch: int = 1,
-        steps: int | None = None,
+        steps: int = 2,
         replace: Callable[..., Any] = lambda output: output,
     ) -> Trajectory:
         """One plain run of the pipeline, whatever is patched around it; `replace` sees every output first."""
         many = {k: v * batch if isinstance(v, list) else v for k, v in self.model.call.items()}
-        outputs: list[torch.Tensor] = []
-        with _watched(self.pipeline.scheduler, replace, outputs):
-            result = self.pipeline(
+        seen = Trajectory()
+        with _watched(self.pipeline.scheduler, replace, seen), Widened() if self.dtype.itemsize > 4 else nullcontext():
+            latents = self.pipeline(
                 **many,
                 **{self.model.scale: cfg_scale},
-                num_inference_steps=steps or self.model.steps,
+                num_inference_steps=steps,
                 output_type="latent",
                 generator=[torch.Generator().manual_seed(i) for i in range(batch)],
-            )
-        return Trajectory(outputs, result.frames)
+            ).frames
+        assert torch.equal(latents, seen.latents)
+        assert all(x.dtype is self.dtype and x.isfinite().all() for x in (*seen.outputs, *seen.states))
+        return seen
 
-    def guided(self, text: str, *, batch: int = 1, steps: int | None = None, **options: Any) -> Trajectory:
+    def guided(self, text: str, *, batch: int = 1, steps: int = 2, **options: Any) -> Trajectory:
         """A run under the engine, with the signature's CFG scale."""
         guidance = Guidance.parse(text)
         order = self.model.batch_order if guidance.cfg_scale > 1 else "c"
@@ -161,13 +200,17 @@ class Bench:
 
 
 @contextmanager
-def _watched(scheduler: Any, replace: Callable[..., Any], outputs: list[torch.Tensor]) -> Iterator[None]:
+def _watched(scheduler: Any, replace: Callable[..., Any], seen: Trajectory) -> Iterator[None]:
     before, step = scheduler.__dict__.get("step"), scheduler.step
 
     @functools.wraps(step)
-    def watching(model_output: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        outputs.append(replace(model_output))
-        return step(outputs[-1], *args, **kwargs)
+    def watching(model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.outputs.append(replace(model_output))
+        if not seen.states:
+            seen.states.append(sample)
+        result = step(seen.outputs[-1], timestep, sample, *args, **kwargs)
+        seen.states.append(result[0])
+        return result
 
     scheduler.step = watching
     try:
@@ -179,6 +222,6 @@ def _watched(scheduler: Any, replace: Callable[..., Any], outputs: list[torch.Te
 
 
 @pytest.fixture
-def bench() -> Callable[[str], Bench]:
+def bench() -> Callable[..., Bench]:
     """`bench("svd")`: a small random pipeline of that model."""
-    return lambda name: Bench(MODELS[name], _pipeline(name))
+    return lambda name, dtype=torch.float32: Bench(MODELS[name], _pipeline(name, dtype), dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -95,21 +96,52 @@ def state(module: nn.Module) -> list[Any]:
 # ---- restored, bit-equal
 
 
-@pytest.mark.parametrize("name", ["svd", "mochi"])
-def test_cfg_before_and_after_an_stg_run_is_bit_equal(bench: Callable[[str], Bench], name: str) -> None:
+MODELS = ("svd", "mochi", "ltx", "cogvideox", "wan")
+SKIPS = ("stg-a[8]", "stg-r[11]", "stg-i[2,11]", "seg[2,8]")
+
+
+def scaled(name: str, skip: str) -> str:
+    return f"cfg3+{skip}{'s1t1' if name == 'svd' else 'w1'}"
+
+
+@pytest.mark.parametrize("skip", SKIPS)
+@pytest.mark.parametrize("name", MODELS)
+def test_cfg_before_and_after_an_stg_run_is_bit_equal(bench: Callable[..., Bench], name: str, skip: str) -> None:
     model = bench(name)
     before, clean = model.trajectory(3), state(model.denoiser)
-    scales = "s1t1" if name == "svd" else "w1"
-    for method in ("stg-a", "stg-r"):
-        assert not model.guided(f"cfg3+{method}[8]{scales}").equals(before)
+    assert not model.guided(scaled(name, skip)).equals(before)
     assert state(model.denoiser) == clean
     assert model.trajectory(3).equals(before)
 
 
-@pytest.mark.parametrize("name", ["svd", "mochi", "ltx", "cogvideox", "wan"])
-def test_scale_zero_is_bit_equal_to_the_untouched_pipeline(bench: Callable[[str], Bench], name: str) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_cfg_after_runs_that_failed_in_mid_trajectory_is_bit_equal(bench: Callable[..., Bench], name: str) -> None:
     model = bench(name)
-    assert model.guided("cfg3+stg-a[8]w0").equals(model.trajectory(3))
+    before, clean = model.trajectory(3), state(model.denoiser)
+    *_, last = model.model.layer_map.layers(model.denoiser)[-1].blocks.values()
+    # the last block's 4th and 5th call are a strong and a weak pass in mid-trajectory, in one order or the other
+    for skip, fatal in zip(SKIPS, (4, 5, 5, 4), strict=True):
+        calls = itertools.count(1)
+
+        def fail(*_: Any, calls: Iterator[int] = calls, fatal: int = fatal) -> None:
+            if next(calls) == fatal:
+                raise RuntimeError("in mid-trajectory")
+
+        handle = model.denoiser.get_submodule(last).register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="in mid-trajectory"):
+            model.guided(scaled(name, skip) + "+rescale0.7", steps=3)
+        handle.remove()
+        assert state(model.denoiser) == clean
+    assert model.trajectory(3).equals(before)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scale_zero_is_bit_equal_to_the_untouched_pipeline(bench: Callable[..., Bench], name: str) -> None:
+    model = bench(name)
+    untouched = model.trajectory(3)
+    assert model.guided("cfg3+stg-a[8]w0").equals(untouched)
+    for skip in SKIPS:  # so small that no bit changes, but the weak passes do run
+        assert model.guided(f"cfg3+{skip}w1e-30").equals(untouched)
 
 
 def test_weak_passes_that_weigh_nothing_leave_the_prediction_bit_equal(toy: Factorised) -> None:

@@ -1,4 +1,8 @@
-"""The engine against an oracle written apart from it: full forwards, processors swapped by hand, no sharing."""
+"""The engine against an oracle written apart from it: full forwards, processors swapped by hand, no sharing.
+
+Every step is compared: the combined prediction that the scheduler gets and the latents that it makes of it. In float64
+nothing but the formula can tell the two apart, so the difference is absolute, for SVD's first latents of 2800 too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,12 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 Bench = Any
-TOLERANCE = 1e-5
+PROMISED = 1e-5
+TOLERANCE = 1e-6 * PROMISED  # float64 leaves 5e-13 of SVD and 1e-13 of the others
+FLOAT32_TOLERANCE = 1e-4
+"""Relative to a tensor's largest value; in 3 steps 2e-5 was measured on SVD, 1e-5 on Mochi, less on the others. Wider,
+because float32 resolves 2e-4 of SVD's latents at sigma 700, and later ones, a thousand times smaller, inherit what was
+lost there; and because random blocks amplify rounding from step to step."""
 
 SVD_LAYER = "up_blocks.1.attentions.0"  # the 8th in execution order
 SVD_SPATIAL, SVD_TEMPORAL = f"{SVD_LAYER}.transformer_blocks.0", f"{SVD_LAYER}.temporal_transformer_blocks.0"
@@ -111,7 +120,9 @@ def returns_input(denoiser: Any, block: str, streams: int) -> Iterator[None]:
 Pass = tuple[float, list[Callable[[Any], Any]]]
 
 
-def oracle(bench: Bench, cfg_scale: float, passes: list[Pass], *, batch: int = 1, orthogonal: bool = False) -> Any:
+def oracle(
+    bench: Bench, cfg_scale: float, passes: list[Pass], *, batch: int = 1, steps: int = 2, orthogonal: bool = False
+) -> Any:
     """The trajectory whose every step gets u + g (c - u) + sum of w (c - p), each from a full forward of its own."""
     denoiser, model = bench.denoiser, bench.model
     stock, cfg = denoiser.forward, cfg_scale > 1
@@ -154,7 +165,7 @@ def oracle(bench: Bench, cfg_scale: float, passes: list[Pass], *, batch: int = 1
 
     denoiser.forward = forward
     try:
-        return bench.trajectory(cfg_scale, batch=batch, replace=combine)
+        return bench.trajectory(cfg_scale, batch=batch, steps=steps, replace=combine)
     finally:
         del denoiser.forward
 
@@ -196,65 +207,90 @@ SVD_PASSES: dict[str, tuple[float, list[Pass]]] = {
 }
 
 
+TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True}
+BLOCK = {
+    "mochi": "transformer_blocks.35",
+    "cogvideox": "transformer_blocks.11",
+    "ltx": "transformer_blocks.19",
+    "wan": "blocks.8",
+}
+STREAMS = {"mochi": 2, "cogvideox": 2, "ltx": 1, "wan": 1}
+
+
+def joint(name: str, method: str) -> tuple[str, float, list[Pass]]:
+    """A guidance of a joint attention model, and what the oracle needs to do the same."""
+    block, text_first = BLOCK[name], TEXT_FIRST[name]
+    changes = {
+        "stg-a": attn1(lambda stock: Masked(stock, text_first), block),
+        "stg-r": skipped(STREAMS[name], block),
+    }
+    return f"cfg4.5+{method}[{block.rpartition('.')[2]}]w1.5", 4.5, [(1.5, changes[method])]
+
+
+@pytest.fixture
+def exact(bench: Callable[..., Bench]) -> Callable[[str], Bench]:
+    """`exact("svd")`: the model in float64."""
+    return lambda name: bench(name, torch.float64)
+
+
 @pytest.mark.parametrize("text", SVD_PASSES)
-def test_svd_equals_full_forwards_with_swapped_processors(bench: Callable[[str], Bench], text: str) -> None:
-    svd = bench("svd")
+def test_svd_equals_full_forwards_with_swapped_processors(exact: Callable[[str], Bench], text: str) -> None:
+    svd = exact("svd")
     assert svd.guided(text).distance(oracle(svd, *SVD_PASSES[text])) <= TOLERANCE
 
 
-def test_svd_of_two_clips_slices_the_conditional_rows_of_folded_tensors(bench: Callable[[str], Bench]) -> None:
-    svd, text = bench("svd"), "cfg3+stg-a[8]s2t0.5"
-    assert svd.guided(text, batch=2).distance(oracle(svd, *SVD_PASSES[text], batch=2)) <= TOLERANCE
+def test_svd_of_two_clips_slices_the_conditional_rows_of_folded_tensors(exact: Callable[[str], Bench]) -> None:
+    svd, text = exact("svd"), "cfg3+stg-a[8]s2t0.5"
+    expected = oracle(svd, *SVD_PASSES[text], batch=2)
+    assert svd.guided(text, batch=2).distance(expected) <= TOLERANCE
 
 
-def test_orthogonalised_trajectory_equals_projection_by_hand(bench: Callable[[str], Bench]) -> None:
-    svd, text = bench("svd"), "cfg3+stg-a[8]s2t0.5"
+def test_orthogonalised_trajectory_equals_projection_by_hand(exact: Callable[[str], Bench]) -> None:
+    svd, text = exact("svd"), "cfg3+stg-a[8]s2t0.5"
     expected = oracle(svd, *SVD_PASSES[text], orthogonal=True, batch=2)
     assert svd.guided(text + "+orth", batch=2).distance(expected) <= TOLERANCE
 
 
-TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True}
-BLOCK = {"mochi": "transformer_blocks.35", "cogvideox": "transformer_blocks.11", "ltx": "transformer_blocks.19"}
-STREAMS = {"mochi": 2, "cogvideox": 2}
-
-
 @pytest.mark.parametrize("method", ["stg-a", "stg-r"])
-@pytest.mark.parametrize("name", ["mochi", "cogvideox", "ltx", "wan"])
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("name", BLOCK)
+@pytest.mark.parametrize(("batch", "steps"), [(1, 3), (2, 2)])
 def test_joint_attention_models_equal_full_forwards_with_n_by_n_masks(
-    bench: Callable[[str], Bench], name: str, method: str, batch: int
+    exact: Callable[[str], Bench], name: str, method: str, batch: int, steps: int
 ) -> None:
-    model, block = bench(name), BLOCK.get(name, "blocks.8")
-    if method == "stg-a":
-        changes = attn1(lambda stock: Masked(stock, TEXT_FIRST[name]), block)
-    else:
-        changes = skipped(STREAMS.get(name, 1), block)
-    number = block.rpartition(".")[2]
-    found = model.guided(f"cfg4.5+{method}[{number}]w1.5", batch=batch)
-    assert found.distance(oracle(model, 4.5, [(1.5, changes)], batch=batch)) <= TOLERANCE
+    model, (text, *same) = exact(name), joint(name, method)
+    found = model.guided(text, batch=batch, steps=steps)
+    assert found.distance(oracle(model, *same, batch=batch, steps=steps)) <= TOLERANCE
 
 
-def test_the_last_mochi_block_which_drops_its_text_stream(bench: Callable[[str], Bench]) -> None:
-    mochi = bench("mochi")
+@pytest.mark.parametrize("name", ["svd", *BLOCK])
+def test_in_float32_every_step_differs_by_rounding_only(bench: Callable[..., Bench], name: str) -> None:
+    svd = "cfg3+stg-a[8]s2t0.5"
+    model, (text, *same) = bench(name), (svd, *SVD_PASSES[svd]) if name == "svd" else joint(name, "stg-a")
+    found = model.guided(text, batch=2, steps=3)
+    assert found.relative_distance(oracle(model, *same, batch=2, steps=3)) <= FLOAT32_TOLERANCE
+
+
+def test_the_last_mochi_block_which_drops_its_text_stream(exact: Callable[[str], Bench]) -> None:
+    mochi = exact("mochi")
     changes = attn1(lambda stock: Masked(stock, False), "transformer_blocks.47")
     assert mochi.guided("cfg4.5+stg-a[47]w2").distance(oracle(mochi, 4.5, [(2, changes)])) <= TOLERANCE
 
 
-def test_without_cfg_every_row_is_conditional(bench: Callable[[str], Bench]) -> None:
-    mochi = bench("mochi")
+def test_without_cfg_every_row_is_conditional(exact: Callable[[str], Bench]) -> None:
+    mochi = exact("mochi")
     changes = attn1(lambda stock: Masked(stock, False), "transformer_blocks.10")
     assert mochi.guided("cfg1+stg-a[10]w2", batch=2).distance(oracle(mochi, 1, [(2, changes)], batch=2)) <= TOLERANCE
 
 
-def test_seg_in_joint_attention_blurs_each_frame_and_leaves_text(bench: Callable[[str], Bench]) -> None:
-    mochi = bench("mochi")  # 3 latent frames of 2 x 3 tokens
+def test_seg_in_joint_attention_blurs_each_frame_and_leaves_text(exact: Callable[[str], Bench]) -> None:
+    mochi = exact("mochi")  # 3 latent frames of 2 x 3 tokens
     changes = attn1(lambda stock: Blurred(stock, (3, 2, 3), (0, 1, 1)), "transformer_blocks.35")
     assert mochi.guided("cfg4.5+seg[35]w1b1").distance(oracle(mochi, 4.5, [(1, changes)])) <= TOLERANCE
 
 
 @pytest.mark.parametrize("text", ["cfg3+stg-a[8]s2t0.5", "cfg3+stg-r[2]s1t1+orth", "cfg3+seg[16]s2t1b1"])
-def test_batched_weak_passes_and_unshared_ones_give_the_same(bench: Callable[[str], Bench], text: str) -> None:
-    svd = bench("svd")
-    expected = svd.guided(text, batch=2, share_prefix=False)
-    assert svd.guided(text, batch=2).distance(expected) <= TOLERANCE
-    assert svd.guided(text, batch=2, batch_weak_passes=True).distance(expected) <= TOLERANCE
+def test_batched_weak_passes_and_unshared_ones_give_the_same(exact: Callable[[str], Bench], text: str) -> None:
+    svd = exact("svd")
+    expected = svd.guided(text, batch=2, steps=1, share_prefix=False)
+    assert svd.guided(text, batch=2, steps=1).distance(expected) <= TOLERANCE
+    assert svd.guided(text, batch=2, steps=1, batch_weak_passes=True).distance(expected) <= TOLERANCE
