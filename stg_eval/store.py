@@ -88,30 +88,35 @@ class Store:
     def clip_file(self, request: Request) -> Path:
         """Where the request's clip belongs, written or not; its folder is there."""
         file = self.path / "clips" / request.key[:2] / f"{request.key}.mp4"
-        try:
+        with self._explained():
             file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _explain(error, self.path) from error
         return file
 
     def add_clips(self, clips: Iterable[tuple[Request, Clip]]) -> None:
-        """Record complete files, all of them or none: a batch never counts in part."""
+        """Record complete files, all of them or none: a batch never counts in part. What was computed on other bytes
+        of the same key goes with them."""
         rows = []
         for request, clip in clips:
             size = (self.path / clip.file).stat().st_size
             text = json.dumps(to_json(request), ensure_ascii=False)
             rows.append((clip.key, text, clip.file, size, *(getattr(clip, name) for name in CLIP_COLUMNS)))
+        other_bytes = "SELECT key FROM clips WHERE key = ? AND sha256 != ?"
         with self._transaction():
+            for table in ("scores", "features"):
+                self._db.executemany(
+                    f"DELETE FROM {table} WHERE key IN ({other_bytes})", [(row[0], row[4]) for row in rows]
+                )
             self._db.executemany(f"INSERT OR REPLACE INTO clips VALUES ({','.join('?' * 11)})", rows)
 
     def clip(self, key: str) -> Clip | None:
         """The recorded clip, if its file is still there and whole; one that is not counts as never made."""
-        row = self._db.execute("SELECT * FROM clips WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        file = self.path / row[2]
-        if not file.is_file() or file.stat().st_size != row[3]:
-            return None
+        with self._explained():
+            row = self._db.execute("SELECT * FROM clips WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            file = self.path / row[2]
+            if not file.is_file() or file.stat().st_size != row[3]:
+                return None
         return Clip(key=key, file=row[2], **dict(zip(CLIP_COLUMNS, row[4:], strict=True)))
 
     def add_results(self, scores: Iterable[Score], features: Mapping[tuple[str, str], np.ndarray]) -> None:
@@ -139,20 +144,28 @@ class Store:
     def _lookup(self, query: str, keys: Sequence[str], name: str) -> Iterator[tuple[str, Any]]:
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
-            yield from self._db.execute(query.format(",".join("?" * len(part))), (name, *part))
+            with self._explained():
+                found = self._db.execute(query.format(",".join("?" * len(part))), (name, *part)).fetchall()
+            yield from found
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, OSError | sqlite3.Error):
-                raise _explain(error, self.path) from error
-            raise
+        except (OSError, sqlite3.Error) as error:
+            raise _explain(error, self.path) from error
 
 
 def _lock(file: Path) -> int:
@@ -172,7 +185,7 @@ def _lock(file: Path) -> int:
 
 def _explain(error: OSError | sqlite3.Error, path: Path) -> StgEvalError:
     text = str(error)
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "full" in text:
+    if error.errno == errno.ENOSPC if isinstance(error, OSError) else "full" in text:
         return StgEvalError(f"the disk of {path} is full; free some space and run the same command again, it resumes")
     if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
         return StgEvalError(f"cannot write to {path} ({text}); choose a folder that you may write to with --store")

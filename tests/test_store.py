@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import sqlite3
 from pathlib import Path
@@ -31,12 +32,13 @@ def make_request(seed: int = 0) -> Request:
 
 
 def add(store: Store, request: Request, content: bytes = b"video") -> Clip:
+    """A clip with its row, as a run adds it."""
     file = store.clip_file(request)
     file.write_bytes(content)
     clip = Clip(
         key=request.key,
         file=str(file.relative_to(store.path)),
-        sha256="0" * 64,
+        sha256=hashlib.sha256(content).hexdigest(),
         num_frames=8,
         height=16,
         width=16,
@@ -64,6 +66,18 @@ def test_a_clip_whose_file_is_not_whole_counts_as_never_made(tmp_path: Path, dam
         file = store.clip_file(request)
         file.unlink() if damage == "deleted" else file.write_bytes(b"vid" if damage == "truncated" else b"")
         assert store.clip(request.key) is None
+
+
+def test_a_clip_made_again_keeps_its_scores_only_if_its_bytes_are_the_same(tmp_path: Path) -> None:
+    one, other = make_request(), make_request(seed=1)
+    with Store(tmp_path) as store:
+        for request in (one, other):
+            add(store, request, b"first")
+            store.add_results([Score(key=request.key, metric="m", value=1.0)], {(request.key, "x"): np.zeros(3)})
+        add(store, one, b"again")
+        add(store, other, b"first")
+        assert list(store.scores([one.key, other.key], "m")) == [other.key]
+        assert list(store.features([one.key, other.key], "x")) == [other.key]
 
 
 def test_a_batch_of_results_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -132,9 +146,34 @@ def test_a_damaged_store_is_named(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+READS = {
+    "clips": lambda store, key: store.clip(key),
+    "scores": lambda store, key: store.scores([key], "m"),
+    "features": lambda store, key: store.features([key], "x"),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_store_with_overwritten_pages_is_named_when_it_is_read(tmp_path: Path, read: str) -> None:
+    with Store(tmp_path) as store:
+        key = add(store, make_request()).key
+        store.add_results([Score(key=key, metric="m", value=1.0)], {(key, "x"): np.zeros(3)})
+    file = tmp_path / "store.sqlite"
+    data = bytearray(file.read_bytes())
+    page = int.from_bytes(data[16:18], "big")
+    file.write_bytes(data[:page] + b"\xff" * (len(data) - page))
+    with Store(tmp_path, write=False) as store, pytest.raises(StgEvalError, match=r"store\.sqlite is damaged"):
+        READS[read](store, key)
+
+
 def test_a_store_that_cannot_be_written_says_so() -> None:
     with pytest.raises(StgEvalError, match="--store"):
         Store(Path("/proc/store"))
+
+
+def test_a_path_that_holds_the_word_full_is_no_full_disk() -> None:
+    with pytest.raises(StgEvalError, match="cannot write to"):
+        Store(Path("/proc/full/store"))
 
 
 def test_reading_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
