@@ -140,6 +140,37 @@ def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
         assert len(list((tmp_path / "out" / "clips").iterdir())) == 2
 
 
+def test_page_beside_the_folder_of_the_videos_leaves_them_as_they_are(
+    tmp_path: Path, make_results: Callable[..., Results]
+) -> None:
+    results = make_results(tmp_path, pairs=1, clips=True, size=96)
+    elsewhere, clips = tmp_path / "elsewhere", tmp_path / "store" / "clips"
+    elsewhere.mkdir()
+    results.scores["file"] = [str(elsewhere / "v1.mp4"), str(clips / "v1.mp4")]  # of one name, the user's own last
+    for old, new in zip(sorted(clips.iterdir()), results.scores.file, strict=True):
+        old.rename(new)
+    before = {path: Path(path).read_bytes() for path in results.scores.file}
+    for _ in range(2):
+        data, _ = page_data(write_page([results], tmp_path / "store", tmp_path / "store" / "index.html"))
+        assert {path: Path(path).read_bytes() for path in before} == before
+        assert [c["file"] for c in data["clips"]] == ["clips/1-v1.mp4", "clips/v1.mp4"]
+        assert sorted(p.name for p in clips.iterdir()) == ["1-v1.mp4", "v1.mp4"]
+
+
+def test_clips_that_cannot_be_linked_are_copied(
+    tmp_path: Path, make_results: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("another disk")
+
+    monkeypatch.setattr("os.link", refuse)
+    results = make_results(tmp_path, pairs=1, clips=True, size=96)
+    for _ in range(2):
+        page = write_page([results], tmp_path / "store", tmp_path / "out" / "index.html")
+        copies = sorted((page.parent / "clips").iterdir())
+        assert [p.read_bytes() for p in copies] == [(tmp_path / "store" / f).read_bytes() for f in results.scores.file]
+
+
 def test_panels_draw_the_estimates(results: Results) -> None:
     figure = figures.panels(results, "value")
     for column, axes in zip(results.columns, figure.axes, strict=True):

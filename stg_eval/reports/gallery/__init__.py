@@ -7,6 +7,7 @@ any browser draws frame by frame, in step by construction. Large clips are put n
 from __future__ import annotations
 
 import base64
+import filecmp
 import io
 import json
 import math
@@ -105,12 +106,12 @@ class _Shelf:
 
     def _beside(self, path: Path) -> str:
         """Put a large clip next to the page, under a name of its own."""
-        name = path.name
-        while name in self._names:
-            name = f"{len(self._names)}-{path.name}"
-        self._names.add(name)
         self.folder.mkdir(exist_ok=True)
-        _link(path, self.folder / name)
+        name, count = path.name, 0
+        while name in self._names or not _link(path, self.folder / name):
+            count += 1
+            name = f"{count}-{path.name}"
+        self._names.add(name)
         return name
 
 
@@ -210,13 +211,19 @@ def _finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _link(source: Path, target: Path) -> None:
-    """The same file under a second name where the disk allows it, else a copy."""
-    target.unlink(missing_ok=True)
+def _link(source: Path, target: Path) -> bool:
+    """Give the file a second name where the disk allows it, else a copy. False where another file has that name: the
+    folder may hold someone's own videos, the source among them, so nothing in it is ever replaced."""
+    if target.exists():
+        return target.samefile(source) or filecmp.cmp(source, target, shallow=False)
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), partial)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, partial)
+    partial.replace(target)
+    return True
 
 
 @cache
