@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stg_eval.generators import to_uint8
 from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.random_weights import is_random, random_pipeline
 from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
@@ -64,15 +65,15 @@ class PipelineGenerator:
         self.pipeline, self.family = pipeline, family
         pipeline.set_progress_bar_config(disable=True)
 
-    def generate(self, requests: Sequence[Request]) -> list[np.ndarray]:
-        """Frames uint8 [num_frames, height, width, 3] for each request.
+    def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
+        """Frames uint8 [num_frames, height, width, 3] for each request; see the contract of `Generator`.
 
         Raises StgEvalError for a size or frame count the model cannot make, a layer or method it does not have, and
         too little memory.
         """
         return [self._clip(request) for request in requests]
 
-    def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray]:
+    def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
         """The clean clips that each prediction of one step implies (Fig. 18 and 19), frames as `generate` gives them.
 
         step: 0 is the first of request.num_inference_steps. Keys: see `stg_eval.generators.guidance.views.one_step`.
@@ -88,7 +89,7 @@ class PipelineGenerator:
             self._run(request, generator)
         return {name: self._decode(request, latents) for name, latents in views.items()}
 
-    def _clip(self, request: Request) -> np.ndarray:
+    def _clip(self, request: Request) -> np.ndarray | StgEvalError:
         with self._guided(request) as (_, generator):
             return self._run(request, generator)
 
@@ -111,7 +112,7 @@ class PipelineGenerator:
         ) as predictions:
             yield predictions, generator
 
-    def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray:
+    def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray | StgEvalError:
         with enough_memory(f"{request.num_frames} frames of {request.height}x{request.width}"):
             output = self.pipeline(
                 **{
@@ -125,13 +126,13 @@ class PipelineGenerator:
                     **changes,
                 }
             )
-        frames = (np.asarray(output.frames[0]) * 255).round().astype(np.uint8)
+        frames = to_uint8(np.asarray(output.frames[0]))
         wanted = (request.num_frames, request.height, request.width, 3)
-        if frames.shape != wanted:
+        if isinstance(frames, np.ndarray) and frames.shape != wanted:
             raise StgEvalError(f"{request.model} made frames {frames.shape} instead of {wanted}; ask for that size")
         return frames
 
-    def _decode(self, request: Request, latents: torch.Tensor) -> np.ndarray:
+    def _decode(self, request: Request, latents: torch.Tensor) -> np.ndarray | StgEvalError:
         """Latents to frames by the pipeline's own last lines: a run without a denoiser whose result is `latents`."""
         import torch
 

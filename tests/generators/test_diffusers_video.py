@@ -151,6 +151,22 @@ def test_clips_are_of_the_request_alone(load: Any, image: Path, name: str) -> No
     assert not np.array_equal(other, alone)
 
 
+def test_a_clip_that_is_not_finite_is_an_error_in_its_place(load: Any, image: Path) -> None:
+    ltx, calls = load("ltx"), []
+
+    def spoil(module: torch.nn.Module, args: Any, output: Any) -> Any:
+        calls.append(1)
+        return (output[0] * torch.nan,) if len(calls) == 1 else None
+
+    handle = ltx.pipeline.transformer.register_forward_hook(spoil)
+    try:
+        first, second = ltx.generate([request("ltx", "none", image), request("ltx", "none", image, seed=1)])
+    finally:
+        handle.remove()
+    assert isinstance(first, StgEvalError)
+    assert isinstance(second, np.ndarray)
+
+
 def test_same_seed_makes_the_same_random_weights(image: Path) -> None:
     clips = []
     for seed in (0, 0, 1):
