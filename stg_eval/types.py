@@ -1,4 +1,4 @@
-"""The nouns of stg-eval: Case, Guidance, Request, Clip, Score. Frozen, hashable, to and from JSON."""
+"""The nouns of stg-eval: Case, Guidance, Request, Clip, Score. Frozen, hashable, to JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args
 
 Method = Literal["stg-a", "stg-r", "stg-i", "seg"]
 JSONValue = str | int | float | bool | None
+
+PIXELLESS: dict[str, JSONValue] = {"offload": "none"}
+"""Settings that say how a clip is made and change no pixel of it, each with the value that stands in every key."""
 
 
 class StgEvalError(Exception):
@@ -181,12 +184,13 @@ class Request:
     """Model-specific settings, sorted by name (motion_bucket_id, noise_aug_strength, ...)."""
 
     def canonical(self) -> dict[str, Any]:
-        """The JSON whose digest is the key. Case id, tags and image path are left out: they change no pixel."""
+        """The JSON whose digest is the key. What changes no pixel is left out (case id, tags and image path) or stands
+        there as if it had not been chosen (PIXELLESS)."""
         out = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("case", "guidance", "settings")}
         return out | {
             "guidance": str(self.guidance),
             "case": self.case.conditions(),
-            "settings": dict(self.settings),
+            "settings": {name: PIXELLESS.get(name, value) for name, value in self.settings},
         }
 
     @cached_property
@@ -237,23 +241,6 @@ def to_json(noun: Case | Guidance | Request | Clip | Score) -> dict[str, Any]:
     if isinstance(noun, Request):
         out["guidance"], out["settings"] = str(noun.guidance), dict(noun.settings)
     return out
-
-
-def case_from_json(data: dict[str, Any]) -> Case:
-    """The inverse of `to_json` for a Case."""
-    return Case(**{**data, "tags": tuple(data["tags"])})
-
-
-def request_from_json(data: dict[str, Any]) -> Request:
-    """The inverse of `to_json` for a Request."""
-    return Request(
-        **{
-            **data,
-            "guidance": Guidance.parse(data["guidance"]),
-            "case": case_from_json(data["case"]),
-            "settings": tuple(sorted(data["settings"].items())),
-        }
-    )
 
 
 def _number(x: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from stg_eval import suites
 from stg_eval.plan import make_plan, weights_identity
-from stg_eval.types import StgEvalError, request_from_json, to_json
+from stg_eval.types import StgEvalError
 
 DEMO = suites.load("demo")
 
@@ -48,6 +48,19 @@ def test_batch_size_is_no_part_of_a_key() -> None:
     assert [r.key for r in plain.requests["cfg"]] == [r.key for r in small.requests["cfg"]]
 
 
+def test_offload_reaches_the_model_and_is_no_part_of_a_key() -> None:
+    """Who follows the advice of a run that ran out of memory keeps the clips that were finished."""
+    prompts = suites.load("demo-100")
+    plain, moved = (
+        make_plan(prompts, "mochi", limit=2, allow_few=True, settings=settings)
+        for settings in ({}, {"offload": "model"})
+    )
+    assert [r.key for r in plain.requests["cfg"]] == [r.key for r in moved.requests["cfg"]]
+    assert {dict(r.settings)["offload"] for r in moved.requests["cfg"]} == {"model"}
+    tiled = make_plan(prompts, "mochi", limit=2, allow_few=True, settings={"vae_tiling": "true"})
+    assert not {r.key for r in plain.requests["cfg"]} & {r.key for r in tiled.requests["cfg"]}
+
+
 def test_a_signature_equal_to_a_preset_gets_the_preset_s_key() -> None:
     preset = make_plan(DEMO, "tiny", guidance=["stg"])
     spelled = make_plan(DEMO, "tiny", guidance=[str(preset.variants[0].guidance)])
@@ -67,10 +80,3 @@ def test_a_changed_local_checkpoint_is_another_checkpoint(tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").write_bytes(b"other")
     assert weights_identity(str(tmp_path)) != before
     assert weights_identity("org/model@main") == "org/model@main"
-
-
-def test_requests_survive_json() -> None:
-    for request in make_plan(DEMO, "tiny", limit=3, allow_few=True).requests["stg"]:
-        again = request_from_json(to_json(request))
-        assert again == request
-        assert again.key == request.key

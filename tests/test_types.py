@@ -1,14 +1,15 @@
-"""Guidance signatures read back as what they were; requests keep their keys through JSON."""
+"""Guidance signatures read back as what they were; keys hold what changes a pixel, and nothing else."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_eval.types import Case, Guidance, Method, Request, Restart, StgEvalError, request_from_json, to_json
+from stg_eval.types import Case, Guidance, Method, Request, Restart, StgEvalError
 
 scale = st.floats(0, 1e300)
 positive = st.floats(1e-300, 1e300)
@@ -47,27 +48,38 @@ def test_a_signature_reads_back_as_the_guidance_it_was(guidance: Guidance) -> No
     assert Guidance.parse(str(guidance)) == guidance
 
 
-@given(guidances())
+REQUEST = Request(
+    model="svd",
+    weights="w",
+    guidance=Guidance(),
+    case=Case(id="a", prompt="é", tags=("x",)),
+    seed=1,
+    height=8,
+    width=8,
+    num_frames=2,
+    fps=7.0,
+    num_inference_steps=2,
+    dtype="float32",
+    encoding="vp9-lossless",
+)
+
+
+@given(st.dictionaries(st.sampled_from(["offload", "vae_tiling", "motion"]), st.none() | st.integers() | st.text()))
 @settings(deadline=None)
-def test_a_request_and_its_key_survive_json(guidance: Guidance) -> None:
-    request = Request(
-        model="svd",
-        weights="w",
-        guidance=guidance,
-        case=Case(id="a", prompt="é", tags=("x",)),
-        seed=1,
-        height=8,
-        width=8,
-        num_frames=2,
-        fps=7.0,
-        num_inference_steps=2,
-        dtype="float32",
-        encoding="vp9-lossless",
-        settings=(("b", 1), ("a", None)),
-    )
-    again = request_from_json(to_json(request))
-    assert again.key == request.key
-    assert again.guidance == guidance
+def test_settings_are_in_the_key_as_they_are_but_offload_as_if_it_were_none(
+    chosen: dict[str, int | str | None],
+) -> None:
+    made = replace(REQUEST, settings=tuple(sorted(chosen.items())))
+    assert dict(made.settings) == chosen
+    plain = chosen | ({"offload": "none"} if "offload" in chosen else {})
+    assert made.canonical()["settings"] == plain
+    assert made.key == replace(REQUEST, settings=tuple(sorted(plain.items()))).key
+
+
+def test_a_key_stays_the_same_between_versions() -> None:
+    settings = (("offload", "none"), ("vae_tiling", False))
+    made = replace(REQUEST, guidance=Guidance.parse("cfg3+stg-a[8]s2t2"), settings=settings)
+    assert made.key == "376e11028c2a3bf997d9767af708335489e82302cfc2eff445aafc0aa2ad9828"
 
 
 @pytest.mark.parametrize(
