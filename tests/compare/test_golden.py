@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from stg_eval import results
 from stg_eval.compare import NotComparable, gate, golden
@@ -102,6 +106,40 @@ def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
     ]
     assert ssim == pytest.approx(oracle, abs=2e-3)  # the borders are padded differently
     assert np.isinf(golden.frame_psnr(frames, frames)).all()
+
+
+def _noisy(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, shape, dtype=np.uint8)
+    frames[0] = 255  # flat: variances that rounding makes negative
+    return np.clip(frames + rng.normal(0, 9, shape), 0, 255).astype(np.uint8), frames
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 64), (13, 17), (57, 33), (64, 96)])
+def test_ssim_is_that_of_torchmetrics(size: tuple[int, int]) -> None:
+    noisy, frames = _noisy((3, *size, 3))
+    a, b = (torch.from_numpy(side).permute(0, 3, 1, 2).double() for side in (noisy, frames))
+    oracle = structural_similarity_index_measure(a, b, data_range=255.0, reduction="none").numpy()
+    assert golden.frame_ssim(noisy, frames) == pytest.approx(oracle, abs=1e-7)
+    assert golden.frame_ssim(frames, frames) == pytest.approx(np.ones(3), abs=1e-7)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory from /proc")
+def test_a_long_clip_takes_the_memory_of_a_few_frames() -> None:
+    """In a process of its own, whose peak nothing else has raised: 32 frames in float64 are 20 MB."""
+    script = """
+import numpy as np
+from stg_eval.compare import golden
+def peak():
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM")) / 1024
+frames = np.random.default_rng(0).integers(0, 256, (32, 120, 212, 3), dtype=np.uint8)
+golden.frame_psnr(frames[:1], frames[1:2]), golden.frame_ssim(frames[:1], frames[1:2])
+before = peak()
+golden.frame_psnr(frames, frames), golden.frame_ssim(frames, frames)
+print(peak() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 8
 
 
 def test_golden_frames_without_a_partner_or_of_another_size_are_not_comparable(kept: Path, make_clips: Clips) -> None:
