@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ import pandas as pd
 from stg_eval.reports.tables import difference_cell, head, number, value_cell, variant_title
 from stg_eval.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError
-from stg_eval.video import read_video
+from stg_eval.video import UnreadableVideo, read_video
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -222,13 +222,15 @@ def strip(rows: Mapping[str, np.ndarray], frames: int = 8) -> Figure:
 
 
 def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[str, np.ndarray]:
-    """The clips of one (case, seed), by variant title, for `strip`; those that are missing are left out."""
+    """The clips of one (case, seed), by variant title, for `strip`; those that cannot be read are left out."""
     scores = results.scores
     rows = scores[(scores["case"].astype(str) == case) & (scores["seed"] == seed)].set_index("variant")["file"]
     files = {n: rows[n] for n in results.variants if n in rows and isinstance(rows[n], str) and rows[n]}
-    return {
-        variant_title(results, n): read_video(store_root / f) for n, f in files.items() if (store_root / f).is_file()
-    }
+    clips = {}
+    for name, file in files.items():
+        with suppress(UnreadableVideo):
+            clips[variant_title(results, name)] = read_video(store_root / file)
+    return clips
 
 
 def ratings(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Figure:

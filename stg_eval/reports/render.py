@@ -104,7 +104,7 @@ def to_html(table: Table, *, whiskers: bool = False) -> str:
     notes = "".join(f"<li value={i}>{prose_html(note)}</li>" for i, note in enumerate(table.notes, 1))
     remarks = "".join(f"<p>{prose_html(remark)}</p>" for remark in table.remarks)
     return (
-        f'<figure class="table" id="table-{escape(table.name)}">\n<figcaption>{escape(table.title)}</figcaption>\n'
+        f'<figure class="table{" whiskers" if whiskers else ""}">\n<figcaption>{escape(table.title)}</figcaption>\n'
         f'<div class="scroll"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + f"\n</tbody></table></div>\n{f'<ol>{notes}</ol>' if notes else ''}{remarks}\n</figure>\n"

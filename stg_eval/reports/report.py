@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +16,7 @@ from stg_eval.reports.gallery import store_of, write_page
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import Table, difference_table, run_name, run_tables, variant_title
 from stg_eval.results import Results
+from stg_eval.types import StgEvalError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,37 +28,42 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     """Write tables (Markdown, LaTeX, CSV, HTML), figures (PDF, PNG, SVG) and the gallery of `results` to folder `out`.
 
     `store_root` holds the clips of runs whose own store is gone. A run with a ratings.csv beside its table.json
-    (rater, case, variant, aspect, rating) gets the figure of human ratings too. Returns the path of the page.
+    (rater, case, variant, aspect, rating) gets the figure of human ratings too. A figure that lacks its data is left
+    out, with a line on stderr. Returns the path of the page.
     """
-    named = [(name, one) for name, one in zip(_names(results), results, strict=True)]
-    layouts = [(f"{name}-{table.name}", table) for name, one in named for table in run_tables(one)]
-    layouts += [(table.name, table) for table in paper_tables(results)]
-    for name, table in layouts:
-        _write_table(out / "tables" / name, table)
-    document = render.latex_document([name for name, _ in layouts])
+    page = write_page(results, store_root, out / "index.html")
+    named = list(zip(_names(results), results, strict=True))
+    layouts = [replace(table, name=f"{name}-{table.name}") for name, one in named for table in run_tables(one)]
+    layouts += paper_tables(results)
+    for table in layouts:
+        _write_table(out / "tables" / table.name, table)
+    document = render.latex_document([table.name for table in layouts])
     (out / "tables" / "tables.tex").write_text(document, encoding="utf-8")
     for name, one in named:
-        for kind, figure in _figures(one, store_of(one, store_root)):
-            figures.save(figure, out / "figures" / f"{name}-{kind}")
-    return write_page(results, store_root, out / "index.html")
+        for kind, draw in _figures(one, store_of(one, store_root)):
+            try:
+                figures.save(draw(), out / "figures" / f"{name}-{kind}")
+            except StgEvalError as error:
+                print(f"no figure {name}-{kind}: {error}", file=sys.stderr)
+    return page
 
 
-def _figures(results: Results, store: Path) -> Iterator[tuple[str, Figure]]:
-    """The figures that this run has data for."""
-    yield "scores", figures.panels(results, "value")
+def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """The figures that this run should have, not drawn yet: drawing raises StgEvalError where values are missing."""
+    yield "scores", partial(figures.panels, results, "value")
     if difference_table(results):
-        yield "differences", figures.panels(results, "difference")
+        yield "differences", partial(figures.panels, results, "difference")
     yield from _sweep_figures(results)
     for case, seed in _first_pairs(results):
         clips = figures.clips_of(results, store, case, seed)
         if clips:
-            yield f"strip-{_slug(case)}-{seed}", figures.strip(clips)
+            yield f"strip-{_slug(case)}-{seed}", partial(figures.strip, clips)
     if (results.path / "ratings.csv").is_file():
         titles = {name: variant_title(results, name) for name in results.variants}
-        yield "ratings", figures.ratings(figures.read_ratings(results.path / "ratings.csv"), titles)
+        yield "ratings", partial(figures.ratings, figures.read_ratings(results.path / "ratings.csv"), titles)
 
 
-def _sweep_figures(results: Results) -> Iterator[tuple[str, Figure]]:
+def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Fig. 4 where several scales were run with FVD and a clip metric; maps where several layers were."""
     guidance = [g for v in results.run["variants"] if (g := figures.guidance_of(v))]
     settings = {(g.layers, g.spatial_scale, g.temporal_scale, g.joint_scale) for g in guidance if g.method}
@@ -62,24 +72,27 @@ def _sweep_figures(results: Results) -> Iterator[tuple[str, Figure]]:
     across = "imaging_quality" if "imaging_quality" in others else next(iter(others), None)
     scales = {g.cfg_scale for g in guidance if not g.method}
     if fvd and across and (len(settings) > 1 or len(scales) > 1):
-        yield "scales", figures.trade_off([results], across, fvd)
+        yield "scales", partial(figures.trade_off, [results], across, fvd)
     if len({layers for layers, *_ in settings}) > 1:
         for column in results.columns:
-            yield f"layers-{_slug(column.name)}", figures.heat_map(results, column.name)
+            yield f"layers-{_slug(column.name)}", partial(figures.heat_map, results, column.name)
 
 
-def _first_pairs(results: Results, count: int = 1) -> list[tuple[str, int]]:
-    """The first pair of the run whose clips are all there and can be read: not chosen by how it looks."""
+def _first_pairs(results: Results, number: int = 1) -> list[tuple[str, int]]:
+    """The first pair of the run whose clips could all be made and read: not chosen by how it looks."""
     absent = {(str(m["case"]), m["seed"]) for m in results.run.get("missing") or []}
     pairs = results.scores[["case", "seed"]].drop_duplicates().itertuples(index=False)
     whole = [(str(case), int(seed)) for case, seed in pairs if (str(case), seed) not in absent]
-    return whole[:count]
+    return whole[:number]
 
 
 def _names(results: Sequence[Results]) -> list[str]:
     """A file name for each run, all different."""
-    slugs = [_slug(run_name(one)) for one in results]
-    return [slug if slugs.count(slug) == 1 else f"{slug}-{i}" for i, slug in enumerate(slugs, 1)]
+    names: list[str] = []
+    for slug in (_slug(run_name(one)) for one in results):
+        numbered = chain([slug], (f"{slug}-{i}" for i in count(2)))
+        names.append(next(name for name in numbered if name not in names))
+    return names
 
 
 def _write_table(stem: Path, table: Table) -> None:

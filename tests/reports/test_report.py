@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,70 @@ def test_figures_follow_from_what_was_run(tmp_path: Path, make_results: Callable
         "scores", "differences", "scales", "ratings",
         "layers-fvd", "layers-temporal-flickering", "layers-dynamic-degree",
     }  # fmt: skip
+
+
+def without(results: Results, **fields: float) -> Results:
+    """The run with estimates changed: fvd=nan takes the values of FVD, difference=nan all differences."""
+    estimates = [
+        replace(e, value=fields.get(e.metric, e.value), difference=fields.get("difference", e.difference))
+        for e in results.estimates
+    ]
+    return replace(results, estimates=tuple(estimates))
+
+
+@pytest.mark.parametrize(
+    ("lost", "figure"),
+    [
+        ({"fvd": math.nan}, "scales"),
+        ({"dynamic_degree": math.nan}, "layers-dynamic-degree"),
+        ({"fvd": math.nan, "temporal_flickering": math.nan, "dynamic_degree": math.nan}, "scores"),
+        ({"difference": math.nan}, "differences"),
+    ],
+    ids=lambda lost: str(list(lost)) if isinstance(lost, dict) else lost,
+)
+def test_metric_without_a_value_costs_its_figure_only(
+    tmp_path: Path,
+    make_results: Callable[..., Results],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    lost: dict[str, float],
+    figure: str,
+) -> None:
+    saved: list[str] = []
+    monkeypatch.setattr(figures, "save", lambda drawn, stem: saved.append(stem.name))
+    results = without(make_results(tmp_path, pairs=2, variants=SWEEP), **lost)
+    page = write_report([results], tmp_path / "store", tmp_path / "out")
+    assert page.is_file()
+    assert f"no figure example-{figure}: " in capsys.readouterr().err
+    assert saved
+    assert f"example-{figure}" not in saved
+
+
+def test_clip_damaged_after_the_run_is_left_out_of_the_strip(
+    tmp_path: Path, make_results: Callable[..., Results], capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = make_results(tmp_path, pairs=1, clips=True)
+    files = [tmp_path / "store" / file for file in results.scores.file]
+    files[0].write_bytes(files[0].read_bytes()[:300])
+    assert list(figures.clips_of(results, tmp_path / "store", "case0000", 0)) == ["STG-A"]
+    files[1].write_bytes(b"")
+    assert write_report([results], tmp_path / "store", tmp_path / "out").is_file()
+    assert not list((tmp_path / "out" / "figures").glob("*strip*"))
+    assert capsys.readouterr().err == ""
+
+
+def test_runs_of_one_name_have_files_and_labels_of_their_own(
+    tmp_path: Path, make_results: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "save", lambda drawn, stem: None)
+    runs = [make_results(tmp_path, pairs=1, run={"name": name}) for name in ("a", "a", "a-2", "A")]
+    page = write_report(runs, tmp_path / "store", tmp_path / "out")
+    files = sorted(page.parent.glob("tables/*-scores.tex"))
+    assert [f.name for f in files] == ["a-2-2-scores.tex", "a-2-scores.tex", "a-3-scores.tex", "a-scores.tex"]
+    labels = [re.findall(r"\\label{(.*)}", f.read_text())[0] for f in files]
+    assert labels == [f"tab:{f.stem}" for f in files]
+    ids = re.findall(r'\bid="([^"]*)"', page.read_text())
+    assert len(ids) == len(set(ids))
 
 
 def page_data(path: Path) -> tuple[dict, str]:
