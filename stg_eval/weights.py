@@ -1,4 +1,4 @@
-"""Every checkpoint of the paper's metrics and models: source, digest, size and licence, and how it gets here.
+"""How the checkpoints of `stg_eval.published` get here, where they lie, and that they are the published bytes.
 
 Files of the Hugging Face hub stay in the hub's own cache, which other programs share. All others, and what `fetch`
 takes from a folder, lie under `cache_dir()`. Nothing here opens a connection but `fetch`; `require` checks the digest
@@ -8,6 +8,7 @@ at every load, so a damaged or exchanged file can never turn into a score.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,36 +16,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from stg_eval.download import Progress, accept, sha256_of
 from stg_eval.download import download as download
+from stg_eval.published import WEIGHTS as WEIGHTS
+from stg_eval.published import Weight as Weight
 from stg_eval.types import StgEvalError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weight:
-    """One checkpoint: a file on the hub (`repo`), several (`files`), or a file behind a URL, perhaps inside a zip."""
-
-    name: str
-    needed_by: str
-    """The metric or model that loads it."""
-    licence: str
-    size: int
-    """Bytes; rounded where the publisher's exact number is not known."""
-    sha256: str | None = None
-    """Of the file. None: not published, so the digest of the first fetch is kept and checked from then on."""
-    repo: str | None = None
-    revision: str | None = None
-    """Commit on the hub; None: the newest one."""
-    file: str = ""
-    """Path inside the repo or the zip, else the name of the file."""
-    files: tuple[str, ...] = ()
-    """Patterns of a whole pipeline's files, which models load from the hub's cache; `require` gives the folder."""
-    url: str | None = None
-    zip_sha256: str | None = None
-    """Digest of the archive at `url` that holds `file`."""
 
 
 @dataclass(frozen=True)
@@ -59,130 +39,6 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """The eight hex digits that signatures print."""
         return self.sha256[:8]
-
-
-_TABLE = (
-    Weight(
-        name="videomae-g-ssv2",
-        needed_by="metrics fvd, fvd_unbiased",
-        licence="CC-BY-NC-4.0",
-        size=2_023_804_201,
-        sha256="5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
-        repo="OpenGVLab/VideoMAE2",
-        revision="97d119d270aca7a1217fff7f413c0c543eb325d9",
-        file="mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
-    ),
-    Weight(
-        name="c3d-ucf101",
-        needed_by="metrics is, is_tgan, is_tganv2",
-        licence="not stated",
-        size=314_000_000,
-        url="https://github.com/rezoo/tgan2/releases/download/v1.0/conv3d_deepnetA_ucf.npz",
-        file="conv3d_deepnetA_ucf.npz",
-    ),
-    Weight(
-        name="c3d-mean",
-        needed_by="metrics is, is_tgan, is_tganv2",
-        licence="not stated",
-        size=4_200_000,
-        url="https://github.com/rezoo/tgan2/releases/download/v1.0/mean2.npz",
-        file="mean2.npz",
-    ),
-    Weight(
-        name="amt-s",
-        needed_by="metric motion_smoothness",
-        licence="CC-BY-NC-4.0",
-        size=12_000_000,
-        repo="lalala125/AMT",
-        file="amt-s.pth",
-    ),
-    Weight(
-        name="raft-things",
-        needed_by="metrics dynamic_degree, static_filter",
-        licence="BSD-3-Clause",
-        size=21_108_000,
-        sha256="fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
-        url="https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
-        zip_sha256="4be6101b271f58ec49866da5cf609fd17e86e9cae2483f70630ef4a295dc66bd",
-        file="models/raft-things.pth",
-    ),
-    Weight(
-        name="musiq-spaq",
-        needed_by="metric imaging_quality",
-        licence="Apache-2.0",
-        size=109_000_000,
-        sha256="358bb6af275e28ea56821d44fb55c6cb83645db11f394d3ad65b2d149965ab50",
-        url="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
-        file="musiq_spaq_ckpt-358bb6af.pth",
-    ),
-    Weight(
-        name="clip-vit-l-14",
-        needed_by="metric aesthetic_quality",
-        licence="MIT",
-        size=1_710_540_580,
-        sha256="a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb",
-        repo="openai/clip-vit-large-patch14",
-        revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-        file="model.safetensors",
-    ),
-    Weight(
-        name="laion-aesthetic",
-        needed_by="metric aesthetic_quality",
-        licence="MIT",
-        size=4_071,
-        url="https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
-        file="sa_0_4_vit_l_14_linear.pth",
-    ),
-    Weight(
-        name="svd",
-        needed_by="model svd",
-        licence="Stability AI Community",
-        size=4_510_000_000,
-        repo="stabilityai/stable-video-diffusion-img2vid-xt",
-        revision="9e43909513c6714f1bc78bcb44d96e733cd242aa",
-        files=("model_index.json", "*/*.json", "*/*.fp16.safetensors"),
-    ),
-    Weight(
-        name="mochi",
-        needed_by="model mochi",
-        licence="Apache-2.0",
-        size=40_025_270_143,
-        repo="genmo/mochi-1-preview",
-        revision="14be5fcea23095ed330cb214647916a451e38b6e",
-        # The text encoder has no bfloat16 files.
-        files=("model_index.json", "scheduler/*", "tokenizer/*", "*/config.json", "text_encoder/*", "*/*bf16*"),
-    ),
-    Weight(
-        name="opensora-stdit",
-        needed_by="model opensora",
-        licence="Apache-2.0",
-        size=4_835_598_472,
-        repo="hpcai-tech/OpenSora-STDiT-v3",
-        revision="dccc046bf978d03e783508ed15bcea04c6f5b34c",
-        files=("config.json", "*.safetensors", "*.safetensors.index.json"),
-    ),
-    Weight(
-        name="opensora-vae",
-        needed_by="model opensora",
-        licence="Apache-2.0",
-        size=1_573_430_548,
-        repo="hpcai-tech/OpenSora-VAE-v1.2",
-        revision="33d153e9b5a9f771a8a84f98bd3f46458a8ed0bf",
-        files=("config.json", "*.safetensors", "*.safetensors.index.json"),
-    ),
-    Weight(
-        name="opensora-t5",
-        needed_by="model opensora",
-        licence="Apache-2.0",
-        size=19_050_000_000,
-        repo="PixArt-alpha/pixart_sigma_sdxlvae_T5_diffusers",
-        revision="2c17b4e85261cd549b4068d086b7c2ba9d468e9f",
-        files=("*.json", "*/*.json", "*/*.model", "text_encoder/*.safetensors"),
-    ),
-)
-
-WEIGHTS: dict[str, Weight] = {weight.name: weight for weight in _TABLE}
-"""All checkpoints, by name."""
 
 
 def cache_dir() -> Path:
@@ -210,7 +66,7 @@ def size(row: Weight) -> str:
 
 
 def where(name: str) -> Path | None:
-    """The file (or folder of a pipeline) on this machine, None if it is not here. Checks no digest."""
+    """The file (or folder of a pipeline, if it is complete) on this machine, else None. Checks no digest."""
     row = weight(name)
     own = _own_path(row)
     if own.is_file():
@@ -254,27 +110,36 @@ def fetch(name: str, *, source: Path | None = None, progress: Progress = lambda 
     """Bring a checkpoint here, or find it intact here already.
 
     A download continues where an earlier one was cut, and the file takes its place only when it is whole and its digest
-    is right. Hub files go through huggingface_hub into its cache, with its own progress bar.
+    is right. Hub files go through huggingface_hub into its cache, with its own progress bar; a pipeline that is here is
+    completed where files of it are missing.
 
     Args:
         source: A folder (a copied stick, a mounted disk) to take the file from instead of the network. It is searched
-            for the file's name.
+            for the file's name. A file that is here is replaced by the published one only, or, where none is published,
+            by the one that was fetched first.
         progress: Called as bytes arrive from a URL.
 
     Raises:
-        StgEvalError: no connection, gated repo, full disk, wrong digest, or nothing by that name in `source`.
+        StgEvalError: no connection, gated repo, full or write-protected disk, wrong digest, or nothing by that name in
+            `source`.
     """
     row = weight(name)
-    if source is not None:
-        _copy(row, source)
-    elif where(name) is None:
-        if row.repo:
+    try:
+        if not _own_path(row).is_file():
+            _note_path(row).unlink(missing_ok=True)  # whoever deletes a file does not want to be held to it
+        if source is not None:
+            _copy(row, source)
+        elif row.files:
             _fetch_from_hub(row)
-        else:
-            _fetch_from_url(row, progress)
-    checkpoint = require(name)
-    if row.sha256 is None and checkpoint.path == _own_path(row):
-        _note_path(row).write_text(checkpoint.sha256 + "\n")
+        elif where(name) is None:
+            _fetch_from_hub(row) if row.repo else _fetch_from_url(row, progress)
+        checkpoint = require(name)
+        if row.sha256 is None and checkpoint.path == _own_path(row):
+            _note_path(row).write_text(checkpoint.sha256 + "\n")
+    except OSError as error:
+        raise StgEvalError(
+            f"weights {name!r} cannot be stored ({error}); STG_EVAL_CACHE chooses the folder, now {cache_dir()}"
+        ) from error
     return checkpoint
 
 
@@ -295,13 +160,36 @@ def _in_hub_cache(row: Weight) -> Path | None:
         found = huggingface_hub.try_to_load_from_cache(row.repo, row.file, revision=row.revision)
         return Path(found) if isinstance(found, str) else None
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                row.repo, revision=row.revision, allow_patterns=list(row.files), local_files_only=True
-            )
+        folder = huggingface_hub.snapshot_download(
+            row.repo, revision=row.revision, allow_patterns=list(row.files), local_files_only=True
         )
     except errors.LocalEntryNotFoundError:
         return None
+    return None if _lacks(row, Path(folder)) else Path(folder)
+
+
+def _lacks(row: Weight, folder: Path) -> str | None:
+    """What a snapshot in the hub's cache still lacks, None if it is complete.
+
+    The hub's client tells only where it has kept the repo's listing, and takes any other folder for complete.
+    """
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    for pattern in row.files:
+        if not pattern.endswith(".index.json") and not any(fnmatch(file, pattern) for file in files):
+            return pattern
+    for index in (file for file in files if fnmatch(file, "*.index*.json")):
+        try:
+            shards: set[str] = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return f"{index} in one piece"
+        for shard in sorted((Path(index).parent / name).as_posix() for name in shards):
+            if shard not in files and any(fnmatch(shard, pattern) for pattern in row.files):
+                return shard
+    blobs = folder.parent.parent / "blobs"
+    for part in sorted(blobs.glob("*.incomplete")):
+        if not (blobs / part.name.split(".")[0]).exists():
+            return f"the whole of {part} (a download that was cut: finish or delete it)"
+    return None
 
 
 def _expected_digest(row: Weight, path: Path) -> str | None:
@@ -338,7 +226,14 @@ def _fetch_from_hub(row: Weight) -> None:
     assert row.repo is not None
     try:
         if row.files:
-            huggingface_hub.snapshot_download(row.repo, revision=row.revision, allow_patterns=list(row.files))
+            folder = Path(
+                huggingface_hub.snapshot_download(row.repo, revision=row.revision, allow_patterns=list(row.files))
+            )
+            if lacking := _lacks(row, folder):  # the client is content with any folder where it has no connection
+                raise StgEvalError(
+                    f"{row.repo} is incomplete, {folder} lacks {lacking}; with a connection to https://huggingface.co "
+                    f"run again: stg-eval weights fetch {row.name}"
+                )
         else:
             huggingface_hub.hf_hub_download(row.repo, row.file, revision=row.revision)
     except errors.GatedRepoError as error:
@@ -360,6 +255,12 @@ def _copy(row: Weight, source: Path) -> None:
     found = next((p for p in sorted(source.rglob(Path(row.file).name)) if p.is_file()), None)
     if found is None:
         raise StgEvalError(f"{source} holds no {Path(row.file).name}")
+    first = _expected_digest(row, own)
+    if row.sha256 is None and first and (other := sha256_of(found)) != first:
+        raise StgEvalError(
+            f"{found} is not the file that was fetched first (SHA-256 {other[:16]}..., expected {first[:16]}...); to "
+            f"take it all the same, delete {own} and run this again"
+        )
     own.parent.mkdir(parents=True, exist_ok=True)
     partial = own.with_name(own.name + ".partial")
     shutil.copyfile(found, partial)

@@ -161,6 +161,56 @@ def test_file_without_published_digest_is_held_to_its_first_one(row: Weight, mon
         weights.require("testing")
 
 
+def test_file_without_published_digest_can_be_deleted_and_fetched_anew(
+    row: Weight, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
+    server.content = b"a page that asks for a login"
+    weights.fetch("testing").path.unlink()
+    server.content = CONTENT
+    assert weights.fetch("testing").sha256 == weights.require("testing").sha256 == SHA256
+
+
+def test_folder_replaces_a_file_without_published_digest_by_the_same_file_only(
+    row: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
+    own = weights.fetch("testing").path
+    (tmp_path / "stick").mkdir()
+    on_stick = tmp_path / "stick" / "testing.bin"
+    on_stick.write_bytes(b"another file")
+    with pytest.raises(StgEvalError, match=f"not the file that was fetched first.*delete {own}"):
+        weights.fetch("testing", source=tmp_path / "stick")
+    assert weights.require("testing").sha256 == SHA256
+    own.write_bytes(b"damaged")
+    on_stick.write_bytes(CONTENT)
+    assert weights.fetch("testing", source=tmp_path / "stick").sha256 == SHA256
+    own.unlink()
+    on_stick.write_bytes(b"another file")
+    assert weights.fetch("testing", source=tmp_path / "stick").path.read_bytes() == b"another file"
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_cache_folder_that_cannot_be_written_is_one_line(
+    row: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    if not published:
+        monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "testing.bin").write_bytes(CONTENT)
+    (tmp_path / "file").write_bytes(b"in the way")
+    monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path / "file" / "cache"))
+    for source in (None, tmp_path / "stick"):
+        with pytest.raises(StgEvalError, match=r"cannot be stored.*STG_EVAL_CACHE") as error:
+            weights.fetch("testing", source=source)
+        assert "\n" not in str(error.value)
+    monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path / "cache"))
+    if not published:
+        (tmp_path / "cache" / "weights" / "testing" / "sha256").mkdir(parents=True)  # the note cannot be written
+        with pytest.raises(StgEvalError, match="cannot be stored"):
+            weights.fetch("testing")
+
+
 def test_member_of_a_zip_is_taken_out_and_checked(row: Weight, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
@@ -250,6 +300,89 @@ def test_pipeline_is_checked_file_by_file_in_the_hubs_cache(tmp_path: Path, monk
         weights.require("pipe")
     with pytest.raises(StgEvalError, match="--set weights=FOLDER"):
         weights.fetch("pipe", source=tmp_path)
+
+
+PIPELINE = {
+    "model_index.json": "{}",
+    "unet/config.json": "{}",
+    "unet/net.safetensors.index.bf16.json": '{"weight_map": {"a": "1.bf16.safetensors", "b": "2.bf16.safetensors"}}',
+    "unet/1.bf16.safetensors": "one",
+    "unet/2.bf16.safetensors": "two",
+    "vae/net.bf16.safetensors": "three",
+    "vae/model.safetensors.index.json": '{"weight_map": {"a": "of-no-pattern.safetensors"}}',
+}
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a pipeline in the hub's cache, complete, as clients leave it that keep no listing of the repo."""
+    row = Weight(
+        name="pipe",
+        needed_by="tests",
+        licence="none",
+        size=1,
+        repo="someone/pipe",
+        revision="2" * 40,
+        files=("model_index.json", "*/*.json", "unet/*bf16*", "vae/*bf16*", "*.index.json"),
+    )
+    monkeypatch.setitem(weights.WEIGHTS, "pipe", row)
+    folder = tmp_path / "hub" / "models--someone--pipe" / "snapshots" / ("2" * 40)
+    for name, text in PIPELINE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder.parents[1] / "blobs").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("model_index.json", "model_index.json"),
+        ("unet/2.bf16.safetensors", "unet/2.bf16.safetensors"),
+        ("vae/net.bf16.safetensors", r"vae/\*bf16\*"),
+    ],
+)
+def test_pipeline_that_lacks_a_file_is_not_here_and_fetch_names_it(pipeline: Path, lost: str, named: str) -> None:
+    assert weights.where("pipe") == pipeline
+    assert weights.fetch("pipe").path == pipeline
+    (pipeline / lost).unlink()
+    assert weights.where("pipe") is None
+    with pytest.raises(StgEvalError, match=r"weights 'pipe' .* missing"):
+        weights.require("pipe")
+    with pytest.raises(StgEvalError, match=f"lacks {named}"):
+        weights.fetch("pipe")
+
+
+def test_pipeline_with_a_cut_download_is_not_here_until_the_file_arrived(pipeline: Path) -> None:
+    blobs = pipeline.parents[1] / "blobs"
+    (blobs / f"{SHA256}.0badcafe.incomplete").write_bytes(CONTENT[:9])
+    assert weights.where("pipe") is None
+    with pytest.raises(StgEvalError, match=r"incomplete.*finish or delete it"):
+        weights.fetch("pipe")
+    (blobs / SHA256).write_bytes(CONTENT)
+    assert weights.where("pipe") == pipeline
+
+
+def test_pipeline_with_a_cut_index_is_not_here(pipeline: Path) -> None:
+    for text in ("", "[]", '{"weight_map": 1}'):
+        (pipeline / "unet" / "net.safetensors.index.bf16.json").write_text(text)
+        assert weights.where("pipe") is None
+
+
+def test_fetch_completes_a_pipeline_that_began_to_arrive(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    (pipeline / "unet" / "config.json").unlink()  # no rule of ours sees that: the hub's client must be asked
+    cached = huggingface_hub.snapshot_download
+
+    def online(*args: object, local_files_only: bool = False, **kwargs: object) -> str:
+        if not local_files_only:
+            (pipeline / "unet" / "config.json").write_text("{}")
+        return str(cached(*args, local_files_only=True, **kwargs))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", online)
+    weights.fetch("pipe")
+    assert (pipeline / "unet" / "config.json").is_file()
 
 
 def test_models_of_the_table_are_those_that_their_cards_load() -> None:
