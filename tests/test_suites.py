@@ -89,6 +89,10 @@ def test_a_user_s_file_gives_what_it_says(tmp_path: Path) -> None:
         ("baseline: cfg", "generation: {size: [1, 2]}", 7, "generation: must map names to single values"),
         ("baseline: cfg", "metric_clips: {fvd: 20}", 7, "metric_clips: 'fvd' is not one of metrics"),
         ("baseline: cfg", "baseline: [", 8, ""),
+        ("baseline: cfg", "seed: !!python/object:os.system x", 7, "seed: no plain value (could not determine"),
+        ("baseline: cfg", "seed: 2024-13-45", 7, "seed: no plain value (month must be in 1..12"),
+        ("baseline: cfg", "seed: !!bool perhaps", 7, "seed: no plain value ("),
+        ("baseline: cfg", "generation: {? [a] : 1}", 7, "generation: no plain value (found unhashable key"),
         ("title: My suite\n", "", 1, "the field 'title' is missing"),
         (GOOD, "- a list", 1, "a suite is a mapping"),
     ],
@@ -102,6 +106,28 @@ def test_a_mistake_is_named_by_file_line_and_field(
     with pytest.raises(StgEvalError) as error:
         suites.load(path)
     assert str(error.value).startswith(f"{path}, line {line}: {problem}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "option", "problem"),
+    [
+        ("vbench-t2v", "random_prompts: -5", "random_prompts .* whole number above 0, not -5"),
+        ("vbench-t2v", "random_prompts: ten", "random_prompts .* whole number above 0, not 'ten'"),
+        ("vbench-t2v", "random_prompts: true", "random_prompts .* whole number above 0, not True"),
+        ("vbench-t2v", "dimensions: [[color]]", "dimensions .* list of names"),
+        ("sprites", "num_frames: abc", "num_frames .* whole number above 0, not 'abc'"),
+        ("sprites", "height: 0", "height .* whole number above 0, not 0"),
+        ("sprites", "1: 2", "takes the options num_frames, height, width, not 1"),
+    ],
+)
+def test_an_option_that_the_dataset_cannot_take_is_one_line(
+    tmp_path: Path, dataset: str, option: str, problem: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace("demo-100", f"{dataset}\ndataset_options: {{{option}}}"))
+    with pytest.raises(StgEvalError, match=problem) as error:
+        suites.open_dataset(suites.load(path))
     assert "\n" not in str(error.value)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stg_eval.datasets import sprites
 from stg_eval.datasets.dataset import Reference
-from stg_eval.datasets.files import check_options
+from stg_eval.datasets.files import check_options, whole_number
 from stg_eval.types import Case
 
 DEFAULTS = {"num_frames": 8, "height": 16, "width": 16}
@@ -45,4 +45,4 @@ class Sprites:
 def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | None) -> Sprites:
     """Options: num_frames, height, width of the real clips."""
     check_options(name, options, tuple(DEFAULTS))
-    return Sprites(DEFAULTS | {key: int(value) for key, value in options.items()}, reference_clips)
+    return Sprites(DEFAULTS | {key: whole_number(name, key, value) for key, value in options.items()}, reference_clips)

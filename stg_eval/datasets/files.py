@@ -104,7 +104,16 @@ def check_options(dataset: str, options: Mapping[str, Any], known: tuple[str, ..
     """Raises StgEvalError for an option that the dataset does not take."""
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise StgEvalError(f"dataset {dataset} takes the options {', '.join(known)}, not {', '.join(unknown)}")
+        raise StgEvalError(
+            f"dataset {dataset} takes the options {', '.join(known)}, not {', '.join(map(str, unknown))}"
+        )
+
+
+def whole_number(dataset: str, option: str, value: object) -> int:
+    """The value of an option that counts something. Raises StgEvalError for one that is no whole number above 0."""
+    if type(value) is not int or value < 1:  # a bool is an int to isinstance
+        raise StgEvalError(f"{option} of dataset {dataset} must be a whole number above 0, not {value!r}")
+    return value
 
 
 def file_digest(path: Path, check: Callable[[Path], None] | None = None, dry: bool = False) -> str:

@@ -44,8 +44,8 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
 def read(path: Path) -> list[Case]:
     """The file's cases.
 
-    Raises StgEvalError with the line number for an empty or repeated prompt or id, a line that is no JSON object and an
-    unknown column; also for a file of another kind or encoding, or without prompts.
+    Raises StgEvalError with the line number for an empty or repeated prompt or id, a value of another type, a line that
+    is no JSON object and an unknown column; also for a file of another kind or encoding, or without prompts.
     """
     readers = {".txt": _lines, ".csv": _csv, ".jsonl": _jsonl}
     if path.suffix.lower() not in readers:
@@ -60,12 +60,13 @@ def read(path: Path) -> list[Case]:
         unknown = [key for key in row if key not in FIELDS]
         if unknown:
             raise StgEvalError(f"{path}, line {line}: unknown field {unknown[0]!r} (known: {', '.join(FIELDS)})")
-        prompt = str(row.get("prompt") or "").strip()
+        prompt = _text(path, line, "prompt", row.get("prompt"))
         if not prompt:
             raise StgEvalError(f"{path}, line {line}: empty prompt; remove the line")
-        negative = str(row.get("negative_prompt") or "").strip()
+        negative = _text(path, line, "negative_prompt", row.get("negative_prompt"))
+        number = row.get("id")
         case = Case(
-            id=str(row.get("id") or "").strip() or f"{line:04d}",
+            id=str(number) if type(number) is int else _text(path, line, "id", number) or f"{line:04d}",
             prompt=prompt,
             negative_prompt=negative,
             tags=_tags(path, line, row.get("tags")),
@@ -80,15 +81,21 @@ def read(path: Path) -> list[Case]:
     return cases
 
 
+def _text(path: Path, line: int, field: str, value: Any) -> str:
+    if not isinstance(value, str | None):
+        raise StgEvalError(f"{path}, line {line}: {field} must be text, not {json.dumps(value)[:100]}")
+    return (value or "").strip()
+
+
 def _tags(path: Path, line: int, value: Any) -> tuple[str, ...]:
-    tags = value.split(";") if isinstance(value, str) else value or []
+    tags = value.split(";") if isinstance(value, str) else [] if value is None else value
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise StgEvalError(f"{path}, line {line}: tags must be a list of texts")
     return tuple(tag.strip() for tag in tags if tag.strip())
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):  # splits at newlines only, not at U+2028, U+0085, form feeds
         yield number, {"prompt": line}
 
 
@@ -107,7 +114,7 @@ def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _jsonl(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):
         try:
             row = json.loads(line) if line.strip() else {}
         except ValueError as error:

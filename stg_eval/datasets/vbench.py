@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval.datasets.dataset import stratified
-from stg_eval.datasets.files import SOURCES, check_options, folder, how_to_get, image_digest
+from stg_eval.datasets.files import SOURCES, check_options, folder, how_to_get, image_digest, whole_number
 from stg_eval.types import Case, StgEvalError
 
 RATIOS = ("1-1", "8-5", "7-4", "16-9")
@@ -102,12 +102,12 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
     """Options of both: `dimensions`, a list (default: all). vbench-t2v: `random_prompts`, a number of prompts drawn
     regardless of dimension. vbench-i2v: `root`, and `ratio` (one of RATIOS, default 16-9)."""
     dimensions = options.get("dimensions") or ()
-    if not isinstance(dimensions, list | tuple):
-        raise StgEvalError(f"dimensions of {name} must be a list, not {dimensions!r}")
+    if not isinstance(dimensions, list | tuple) or not all(isinstance(d, str) for d in dimensions):
+        raise StgEvalError(f"dimensions of dataset {name} must be a list of names, not {dimensions!r}")
     if name == "vbench-t2v":
         check_options(name, options, ("dimensions", "random_prompts"))
         count = options.get("random_prompts")
-        return VBenchT2V(tuple(dimensions), None if count is None else int(str(count)))
+        return VBenchT2V(tuple(dimensions), None if count is None else whole_number(name, "random_prompts", count))
     check_options(name, options, ("root", "ratio", "dimensions"))
     ratio = str(options.get("ratio", "16-9"))
     if ratio not in RATIOS:

@@ -222,8 +222,7 @@ def _read(path: Path) -> Suite:
         if name in values:
             raise fail(f"given twice, first in line {lines[name]}")
         _reject_repeated_keys(path, name, value_node)
-        value = _plain(value_node)
-        lines[name], values[name] = line, _check(name, value, fail)
+        lines[name], values[name] = line, _check(name, _plain(value_node, fail), fail)
     for missing in (f.name for f in fields(Suite) if f.default is MISSING and f.default_factory is MISSING):
         if missing not in values:
             raise StgEvalError(f"{path}, line 1: the field {missing!r} is missing")
@@ -240,10 +239,15 @@ def _read(path: Path) -> Suite:
     return suite
 
 
-def _plain(node: yaml.Node) -> Any:
+def _plain(node: yaml.Node, fail: Callable[[str], StgEvalError]) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except (
+        Exception
+    ) as error:  # for what a tag or a date cannot hold: YAMLError, ValueError, KeyError, AttributeError, ...
+        reason = getattr(error, "problem", None) or error
+        raise fail(f"no plain value ({' '.join(str(reason).split())})") from error
     finally:
         loader.dispose()  # type: ignore[no-untyped-call]
 

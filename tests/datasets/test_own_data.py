@@ -57,6 +57,19 @@ def test_csv_and_jsonl_carry_ids_negative_prompts_and_tags(tmp_path: Path) -> No
     )
 
 
+def test_only_newlines_divide_prompts(tmp_path: Path) -> None:
+    prompts = ["a cat\u2028runs", "a dog\u0085sleeps", "a bird\x0cflies", "a fish\x1eswims"]
+    txt = write(tmp_path, "p.txt", "\r\n".join(prompts))
+    jsonl = write(tmp_path, "p.jsonl", "\n".join(f'{{"prompt": "{prompt}"}}' for prompt in prompts[:2]))
+    assert [(case.id, case.prompt) for case in read(txt)] == [(f"{i:04d}", p) for i, p in enumerate(prompts, 1)]
+    assert [case.prompt for case in read(jsonl)] == prompts[:2]
+
+
+def test_an_id_may_be_a_number_even_0(tmp_path: Path) -> None:
+    lines = ['{"prompt": "a cat", "id": 0}', '{"prompt": "a dog", "id": 7}', '{"prompt": "a car", "id": null}']
+    assert [case.id for case in read(write(tmp_path, "p.jsonl", "\n".join(lines)))] == ["0", "7", "0003"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -74,6 +87,12 @@ def test_csv_and_jsonl_carry_ids_negative_prompts_and_tags(tmp_path: Path) -> No
         ("p.jsonl", '["a cat"]\n', "line 1: must be an object"),
         ("p.jsonl", '{"prompt": "a cat"}\n\n', "line 2: empty prompt"),
         ("p.jsonl", '{"prompt": "a cat", "tags": 3}\n', "line 1: tags must be a list"),
+        ("p.jsonl", '{"prompt": "a cat", "tags": 0}\n', "line 1: tags must be a list"),
+        ("p.jsonl", '{"prompt": ["x"]}\n', 'line 1: prompt must be text, not ["x"]'),
+        ("p.jsonl", '{"prompt": 0}\n', "line 1: prompt must be text, not 0"),
+        ("p.jsonl", '{"prompt": null}\n', "line 1: empty prompt"),
+        ("p.jsonl", '{"prompt": "a cat", "negative_prompt": {}}\n', "line 1: negative_prompt must be text, not {}"),
+        ("p.jsonl", '{"prompt": "a cat", "id": false}\n', "line 1: id must be text, not false"),
     ],
 )
 def test_a_bad_prompt_file_names_file_line_and_remedy(tmp_path: Path, name: str, text: str, problem: str) -> None:
