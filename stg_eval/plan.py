@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -15,9 +17,12 @@ from stg_eval.metrics import MetricCard
 from stg_eval.metrics import registry as metrics
 from stg_eval.suites import Suite, open_dataset, samples
 from stg_eval.types import Case, Guidance, JSONValue, Request, StgEvalError
+from stg_eval.video import check_format
 
 REQUEST_SETTINGS = ("height", "width", "num_frames", "fps", "num_inference_steps", "dtype", "encoding")
 """Names that `--set` may change on any model; a model's card adds its own. Also: weights, batch_size."""
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,8 @@ class Plan:
 
     def tflops(self, variant: str) -> float:
         """Denoiser TFLOP of one clip of a variant: passes a step (shared prefix) x steps x the card's count for one
-        pass, which holds at the card's default size."""
+        pass, which holds at the card's default size. Steps that Restart repeats are not in it: how many there are, only
+        the loaded scheduler knows."""
         request = self.requests[variant][0]
         passes = generators.cost(self.card.name, request.guidance)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
@@ -129,15 +135,12 @@ def _variant(card: ModelCard, name: str) -> Variant:
     if name in card.presets:
         preset: Preset = card.presets[name]
         return Variant(name=name, guidance=preset.guidance, published=preset.published, source=preset.source)
-    if "cfg" not in name and "stg" not in name and name != "none":
+    if name != "none" and not re.search(r"\d", name):  # a signature has numbers, a preset's name has none
         near = get_close_matches(name, card.presets, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise StgEvalError(f"unknown guidance {name!r} for {card.name}{hint} (presets: {', '.join(card.presets)})")
     guidance = Guidance.parse(name)
-    last = card.first_layer + card.num_layers - 1
-    for layer in guidance.layers:
-        if layer.isdigit() and not card.first_layer <= int(layer) <= last:
-            raise StgEvalError(f"{card.name} has no layer {layer}; its layers are {card.first_layer} to {last}")
+    generators.cost(card.name, guidance)  # refuses now what the model does not have: a layer, a kind of attention
     for preset in card.presets.values():
         if preset.guidance == guidance:
             return Variant(name=name, guidance=guidance, published=preset.published, source=preset.source)
@@ -163,6 +166,9 @@ def _apply(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, int, 
     for name in ("height", "width", "num_frames", "num_inference_steps", "batch_size", "fps"):
         if getattr(card, name) <= 0:
             raise StgEvalError(f"{name} must be larger than 0, not {getattr(card, name)}")
+    if card.dtype not in DTYPES:
+        raise StgEvalError(f"dtype is one of {', '.join(DTYPES)}, not {card.dtype!r}")
+    check_format(card.encoding, card.fps, card.height, card.width)
     return card, card.batch_size, own
 
 
@@ -187,7 +193,7 @@ def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
     if isinstance(default, bool):
         fits = isinstance(value, bool)
     elif isinstance(default, int | float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if fits and isinstance(default, int):
             fits = value == int(value)
             value = int(value) if fits else value
@@ -246,7 +252,15 @@ def _request(
 
 
 def _enough(cards: Sequence[MetricCard], suite: Suite, cases: Sequence[Case]) -> None:
+    real = suite.reference_clips or 0
     for metric in cards:
+        if metric.needs_reference and not real:
+            raise StgEvalError(f"{metric.name} compares with real clips, and suite {suite.name!r} has none; drop it")
+        if metric.needs_reference and real < metric.min_clips:
+            raise StgEvalError(
+                f"{metric.name} needs at least {metric.min_clips} real clips and suite {suite.name!r} has "
+                f"reference_clips: {real}; raise it, or drop {metric.name}"
+            )
         n = sum(_scored(suite, metric, cases))
         if n < metric.min_clips:
             others = ",".join(m.name for m in cards if m.min_clips <= n)

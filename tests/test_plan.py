@@ -8,7 +8,7 @@ import pytest
 
 from stg_eval import suites
 from stg_eval.plan import make_plan, weights_identity
-from stg_eval.types import StgEvalError
+from stg_eval.types import Guidance, StgEvalError
 
 DEMO = suites.load("demo")
 
@@ -65,6 +65,34 @@ def test_a_signature_equal_to_a_preset_gets_the_preset_s_key() -> None:
     preset = make_plan(DEMO, "tiny", guidance=["stg"])
     spelled = make_plan(DEMO, "tiny", guidance=[str(preset.variants[0].guidance)])
     assert preset.requests["stg"][0].key == next(iter(spelled.requests.values()))[0].key
+
+
+@pytest.mark.parametrize("text", ["seg[6]s1", "stg-r[6]w1", "rescale0.5", "cfg2+stg-a[temporal_blocks.6]t1"])
+def test_every_signature_is_a_guidance(text: str) -> None:
+    (variant,) = make_plan(DEMO, "tiny", guidance=[text]).variants
+    assert variant.guidance == Guidance.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "message"),
+    [
+        ("tiny", "sgt", "unknown guidance 'sgt' for tiny; did you mean 'stg'"),
+        ("tiny", "stg-a[8]s1", "no layer '8': give a number from 0 to 7"),
+        ("tiny", "stg-a[spatial_blocks.99]s1", "no layer 'spatial_blocks.99'"),
+        ("tiny", "stg-a[spatial_blocks.6.attn]s1", "no layer 'spatial_blocks.6.attn'"),
+        ("tiny", "stg-a[temporal_blocks.6]s1", "no spatial attention to act on"),
+        ("opensora", "stg-a[28]s1", "give a number from 0 to 27"),
+        ("mochi", "stg-a[35]s2", r"write stg-a\[35\]w2"),
+        ("mochi", "stg-a[48]w2", "give a number from 0 to 47"),
+        ("svd", "stg-a[0]s1", "give a number from 1 to 16"),
+    ],
+)
+def test_a_guidance_that_the_model_cannot_follow_is_refused_before_any_work(
+    model: str, text: str, message: str
+) -> None:
+    suite = DEMO if model == "tiny" else suites.load("demo-100")
+    with pytest.raises(StgEvalError, match=message):
+        make_plan(suite, model, guidance=[text], limit=1, allow_few=True)
 
 
 def test_the_same_guidance_twice_is_refused() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from stg_eval.generators import to_uint8
 from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.random_weights import is_random, random_pipeline
-from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
+from stg_eval.types import JSONValue, Request, StgEvalError
 
 if TYPE_CHECKING:
     import torch
@@ -181,23 +181,6 @@ def text_arguments(request: Request) -> dict[str, Any]:
         "negative_prompt": request.case.negative_prompt,
         "guidance_scale": request.guidance.cfg_scale,
     }
-
-
-def stack_cost(guidance: Guidance, num_layers: int) -> float:
-    """Passes of the denoiser a step for a stack of equal joint-attention blocks numbered from 0.
-
-    A weak pass costs the share of the stack from its first layer on (the prefix is shared), less the blocks that a
-    residual skip leaves out. Restart's repeated steps are not in it.
-    """
-    passes = 2.0 if guidance.cfg_scale > 1 else 1.0
-    if guidance.joint_scale:
-        names = [layer.rpartition(".")[2] for layer in guidance.layers]
-        if not all(name.isdecimal() and int(name) < num_layers for name in names):
-            raise StgEvalError(f"there are layers 0 to {num_layers - 1}, not {','.join(guidance.layers)}")
-        numbers = {int(name) for name in names}
-        left = num_layers - min(numbers) - (len(numbers) if guidance.method == "stg-r" else 0)
-        passes += left / num_layers
-    return passes
 
 
 def load_pipeline(

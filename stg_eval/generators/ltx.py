@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline, stack_cost, text_arguments
+from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline, text_arguments
+from stg_eval.generators.guidance.costs import stack_cost
 from stg_eval.generators.guidance.maps import LTX
 from stg_eval.types import Guidance, JSONValue, Request
 
@@ -61,7 +62,7 @@ FAMILY = Family(
 
 def cost(guidance: Guidance) -> float:
     """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
-    return stack_cost(guidance, CARD.num_layers)
+    return stack_cost(guidance, LTX, CARD.num_layers)
 
 
 def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline, stack_cost, text_arguments
+from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline, text_arguments
+from stg_eval.generators.guidance.costs import stack_cost
 from stg_eval.generators.guidance.maps import MOCHI
 from stg_eval.types import Guidance, JSONValue
 
@@ -71,7 +72,7 @@ FAMILY = Family(
 
 def cost(guidance: Guidance) -> float:
     """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
-    return stack_cost(guidance, CARD.num_layers)
+    return stack_cost(guidance, MOCHI, CARD.num_layers)
 
 
 def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:

@@ -116,7 +116,7 @@ def test_costs_are_the_counted_ones() -> None:
     assert ratio("svd", "cfg3+stg-a[up_blocks.1.attentions.0]s2") == pytest.approx(1.298, rel=0.01)
     assert ratio("mochi", "cfg4.5+stg-r[35]w1") == pytest.approx(1.125, rel=0.01)
     assert ratio("mochi", "cfg4.5+stg-r[transformer_blocks.34]w1") == pytest.approx(1.135, rel=0.01)
-    with pytest.raises(StgEvalError, match="layers 0 to 47"):
+    with pytest.raises(StgEvalError, match="from 0 to 47"):
         ratio("mochi", "cfg4.5+stg-r[48]w1")
     with pytest.raises(StgEvalError, match="from 1 to 16"):
         ratio("svd", "cfg3+stg-a[0]s2")

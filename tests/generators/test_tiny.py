@@ -139,9 +139,12 @@ def test_restart_and_rescale_and_seg_run_on_it(tiny: TinyGenerator) -> None:
         assert (clip != plain).any()
 
 
+JOINT = ("cfg2+stg-r[6]w1", "cfg2+stg-a[temporal_blocks.5]w1", "cfg2+stg-r[spatial_blocks.2,4]s1", "cfg2+seg[3,6]s1t1")
+
+
 def test_cost_counts_the_blocks_that_run(tiny: TinyGenerator) -> None:
     """Counted by hooks on the MLPs: two of them are one layer, 16 are a pass."""
-    for text in ("none", "cfg", "stg", "cfg3+stg-a[6]s1", "cfg3+stg-a[2]t1", "cfg1+stg-a[0]s1t1"):
+    for text in ("none", "cfg", "stg", "cfg3+stg-a[6]s1", "cfg3+stg-a[2]t1", "cfg1+stg-a[0]s1t1", *JOINT):
         rows: list[int] = []
 
         def count(module: torch.nn.Module, args: object, output: torch.Tensor, rows: list[int] = rows) -> None:

@@ -22,8 +22,9 @@ the scheduler's set_timesteps within the context. On exit everything is restored
 
 `layers` in a Guidance are published numbers or exact module paths (of a layer, or of one of its blocks).
 
-Modules: equations (the formulas), layers (where a model's layers are), skips (what a weak pass does to one), engine
-(strong pass, shared prefix, weak passes), schedulers (rescale, Restart), views (one-step predictions), sweep, maps.
+Modules: equations (the formulas), layers (where a model's layers are), costs (passes a step), skips (what a weak pass
+does to one), engine (strong pass, shared prefix, weak passes), schedulers (rescale, Restart), views (one-step
+predictions), sweep, maps.
 Only this name is imported without torch: `guided` and `Predictions` load it on first use.
 """
 

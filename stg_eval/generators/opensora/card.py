@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stg_eval.generators import Generator, ModelCard, Preset
+from stg_eval.generators.guidance.costs import stack_cost
+from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.opensora.hub import TEXT_ENCODER, TRANSFORMER, VAE
 from stg_eval.generators.opensora.sizes import image_size
 from stg_eval.types import Guidance, JSONValue
 
-_NUM_LAYERS = 28
 _HEIGHT, _WIDTH = image_size("240p", "9:16")
 _METRICS = ("imaging_quality", "aesthetic_quality", "motion_smoothness", "dynamic_degree", "temporal_flickering")
 
@@ -47,7 +49,7 @@ CARD = ModelCard(
         "offload": "none",  # see stg_eval.generators.diffusers_video.MEMORY_SETTINGS
     },
     tflops_per_pass=13.5,
-    num_layers=_NUM_LAYERS,
+    num_layers=28,
     licence="Apache-2.0",
 )
 
@@ -63,14 +65,25 @@ SMOKE: dict[str, JSONValue] = {
 nothing below 121 pixels a side."""
 
 
+def _token_grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
+    latents = args[0] if args else kwargs["hidden_states"]
+    return latents.shape[2], math.ceil(latents.shape[3] / 2), math.ceil(latents.shape[4] / 2)
+
+
+LAYER_MAP = LayerMap(
+    model="Open-Sora",
+    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
+    attention="attn",
+    streams=("x",),
+    channels=4,
+    grid=_token_grid,
+)
+"""Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
+
+
 def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step: a weak pass costs the share of the 56 blocks from its first skipped one on."""
-    passes = 1.0 if guidance.cfg_scale == 1 else 2.0
-    layers = [int(re.sub(r".*\.", "", layer)) for layer in guidance.layers]
-    for scale, behind in ((guidance.spatial_scale, 0), (guidance.temporal_scale, 1)):
-        if scale:
-            passes += 1 - (2 * min(layers) + behind) / (2 * _NUM_LAYERS)
-    return passes
+    """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
+    return stack_cost(guidance, LAYER_MAP, CARD.num_layers)
 
 
 def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:

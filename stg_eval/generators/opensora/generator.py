@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,28 +12,12 @@ import torch
 from stg_eval.generators import to_uint8
 from stg_eval.generators.diffusers_video import enough_memory, place
 from stg_eval.generators.guidance.engine import Predictions, guided
-from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.guidance.views import one_step
+from stg_eval.generators.opensora.card import LAYER_MAP
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
 from stg_eval.generators.opensora.random_weights import random_pipeline
 from stg_eval.generators.random_weights import is_random
 from stg_eval.types import JSONValue, Request, StgEvalError
-
-
-def _token_grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
-    latents = args[0] if args else kwargs["hidden_states"]
-    return latents.shape[2], math.ceil(latents.shape[3] / 2), math.ceil(latents.shape[4] / 2)
-
-
-LAYER_MAP = LayerMap(
-    model="Open-Sora",
-    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
-    attention="attn",
-    streams=("x",),
-    channels=4,
-    grid=_token_grid,
-)
-"""Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

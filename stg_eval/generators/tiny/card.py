@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from stg_eval.generators import Generator, ModelCard, Preset
+from stg_eval.generators.guidance.costs import stack_cost
+from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.types import Guidance, JSONValue, StgEvalError
 
 WEIGHTS = Path(__file__).with_name("tiny.safetensors")
-NUM_LAYERS = 8
 
 CARD = ModelCard(
     name="tiny",
@@ -32,19 +32,22 @@ CARD = ModelCard(
         "stg": Preset(Guidance(cfg_scale=2.0, method="stg-a", layers=("6",), temporal_scale=0.25)),  # MODEL_CARD.md
     },
     tflops_per_pass=0.00039,  # counted, see the tests
-    num_layers=NUM_LAYERS,
+    num_layers=8,
     licence="Apache-2.0",
 )
 
+LAYER_MAP = LayerMap(
+    model="tiny",
+    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
+    attention="attn",
+    grid=lambda args, kwargs: (args[0].shape[2], args[0].shape[3] // 4, args[0].shape[4] // 4),
+)
+"""Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
+
 
 def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step: a weak pass costs the share of the 16 blocks from its first skipped one on."""
-    passes = 1.0 if guidance.cfg_scale == 1 else 2.0
-    layers = [int(re.sub(r".*\.", "", layer)) for layer in guidance.layers]
-    for scale, behind in ((guidance.spatial_scale, 0), (guidance.temporal_scale, 1)):
-        if scale:
-            passes += 1 - (2 * min(layers) + behind) / (2 * NUM_LAYERS)
-    return passes
+    """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
+    return stack_cost(guidance, LAYER_MAP, CARD.num_layers)
 
 
 def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:

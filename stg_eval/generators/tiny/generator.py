@@ -15,18 +15,10 @@ from torch import Tensor
 
 from stg_eval.generators import to_uint8
 from stg_eval.generators.guidance.engine import BatchOrder, guided
-from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.guidance.views import one_step
+from stg_eval.generators.tiny.card import LAYER_MAP
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.types import Case, Request, StgEvalError
-
-LAYER_MAP = LayerMap(
-    model="tiny",
-    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
-    attention="attn",
-    grid=lambda args, kwargs: (args[0].shape[2], args[0].shape[3] // 4, args[0].shape[4] // 4),
-)
-"""Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
 
 
 class TinyGenerator:
