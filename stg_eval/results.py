@@ -61,7 +61,7 @@ class Results:
     path: Path
     run: dict[str, Any]
     """run.json: name, suite, model, seeds, variants [{name, signature, title}], baseline, store, provenance, settings,
-    score_by_tag and keep_static (see `stg_eval.suites.Suite`),
+    metric_clips, score_by_tag and keep_static (see `stg_eval.suites.Suite`),
     expected (clips asked for), missing [{variant, case, seed, problem}], features {set metric: {extractor, reference:
     {digest, count} or None}}."""
     columns: tuple[Column, ...]
@@ -75,6 +75,16 @@ class Results:
 
     def estimate(self, variant: str, metric: str) -> Estimate | None:
         return next((e for e in self.estimates if (e.variant, e.metric) == (variant, metric)), None)
+
+    def wanted(self, metric: str) -> pd.Series:
+        """For each row of `scores`, whether the metric is computed on its clip (as `Plan.scored` has it)."""
+        first = (self.run.get("metric_clips") or {}).get(metric, len(self.scores))
+        within: pd.Series = self.scores.groupby("variant").cumcount() < first
+        if not self.run.get("score_by_tag"):
+            return within
+        names = set(self.run.get("keep_static") or {}) if metric == "static_filter" else {metric}
+        tagged: pd.Series = self.scores["tags"].fillna("").map(lambda tags: not names.isdisjoint(tags.split()))
+        return within & tagged
 
 
 def save(results: Results) -> None:

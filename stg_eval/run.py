@@ -98,6 +98,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> dict[str, Any]:
         "variants": [_variant(v) for v in plan.variants],
         "baseline": plan.baseline,
         "cluster": plan.suite.cluster,
+        "metric_clips": dict(plan.suite.metric_clips),
         "score_by_tag": plan.suite.score_by_tag,
         "keep_static": dict(plan.suite.keep_static),
         "seeds": sorted({r.seed for r in plan.requests[plan.baseline]}),

@@ -247,15 +247,11 @@ def _without_score(results: Results, column: Column) -> list[str]:
     absent = {(m["variant"], str(m["case"]), m["seed"]) for m in results.run.get("missing") or []}
     problems = {p["key"]: p["problem"] for p in results.run.get("problems") or [] if p["metric"] == column.name}
     keep = results.run.get("keep_static") or {}
-    scores = results.scores
-    wanted = set(keep) if column.name == "static_filter" else {column.name}
-    tagged = scores["tags"].fillna("").map(lambda tags: not wanted.isdisjoint(tags.split()))
+    scores = results.scores[results.wanted(column.name)]
     scored = scores[column.name].notna()
     if column.name in keep:
-        counted = f"{scored.sum():,} of {tagged.sum() or len(scores):,} clips"
+        counted = f"{scored.sum():,} of {len(scores):,} clips"
         return [f"{column.title} counts the first {keep[column.name]} static clips of each case: {counted}."]
-    if results.run.get("score_by_tag"):
-        scores, scored = scores[tagged], scored[tagged]
     named = [
         f"{variant_title(results, str(v))}, case {case}, seed {seed} ({problems.get(key, 'NaN')})"
         for v, case, seed, key in scores[~scored][["variant", "case", "seed", "key"]].itertuples(index=False)

@@ -361,6 +361,45 @@ def test_missing_clips_and_scores_say_so(tmp_path: Path, make_results: Callable[
     assert page.inner_text("#count") == "6 of 6 pairs"
 
 
+@pytest.mark.parametrize(
+    "run", [{"score_by_tag": True}, {"metric_clips": {"temporal_flickering": 2, "dynamic_degree": 6}}]
+)
+def test_score_that_a_pair_should_not_have_is_not_missing(
+    tmp_path: Path, make_results: Callable[..., Results], visit: Any, run: dict[str, Any]
+) -> None:
+    results = make_results(tmp_path, pairs=6, clips=True, run=run)
+    rows = results.scores
+    rows["tags"] = np.where(rows.case == "case0000", "temporal_flickering dynamic_degree", "dynamic_degree")
+    rows.loc[rows.case != "case0000", "temporal_flickering"] = np.nan
+    path = write_page([results], tmp_path / "store", tmp_path / "index.html")
+    assert visit(path, "show=missing").inner_text("#count") == "0 of 6 pairs"
+    rows.loc[(rows.variant == "stg-a") & (rows.seed == 1), ["temporal_flickering", "dynamic_degree"]] = np.nan
+    path = write_page([results], tmp_path / "store", tmp_path / "index.html")
+    assert ids(visit(path, "show=missing")) == ["case0000|1", "case0001|1", "case0002|1"]
+
+
+def test_clip_that_the_static_filter_left_out_is_not_missing_its_score(
+    tmp_path: Path, make_results: Callable[..., Results], visit: Any
+) -> None:
+    results = make_results(tmp_path, pairs=4, clips=True, run={"keep_static": {"temporal_flickering": 1}})
+    results.scores.loc[results.scores.seed == 1, "temporal_flickering"] = np.nan
+    page = visit(write_page([results], tmp_path / "store", tmp_path / "index.html"), "show=missing")
+    assert page.inner_text("#count") == "0 of 4 pairs"
+
+
+def test_focus_stays_on_its_card_when_the_grid_is_listed_anew(built: Any, visit: Any) -> None:
+    page = visit(built[1])
+    page.locator(".card").nth(2).focus()
+    page.keyboard.press("x")
+    assert page.evaluate("document.activeElement.dataset.pair") == "case0001|0"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.pair") == "case0001|1"
+    page = visit(built[1], "show=better")
+    page.locator(".card").first.focus()
+    page.keyboard.press("x")  # what B did better, A does now: the card is gone, the first of the others has its place
+    assert page.evaluate("document.activeElement === document.querySelector('.card')")
+
+
 def test_one_variant_only(tmp_path: Path, make_results: Callable[..., Results], visit: Any) -> None:
     results = make_results(tmp_path, pairs=4, variants=THREE[:1], clips=True)
     page = visit(write_page([results], tmp_path / "store", tmp_path / "index.html"), "pair=case0001|0")

@@ -170,11 +170,20 @@ def test_dimension_that_has_its_own_cases_is_not_called_missing_elsewhere(result
     assert "No Temporal Flickering score: 6 of 6 clips." in markdown(replace(results, run=run, scores=scores))
 
 
+def test_metric_of_the_first_clips_only_is_not_called_missing_on_the_others(results: Results) -> None:
+    scores = results.scores.copy()
+    scores["temporal_flickering"] = scores["temporal_flickering"].where(scores.groupby("variant").cumcount() < 4)
+    run = results.run | {"metric_clips": {"temporal_flickering": 4}}
+    assert "No Temporal Flickering" not in markdown(replace(results, run=run, scores=scores))
+    scores.loc[0, "temporal_flickering"] = math.nan
+    assert "No Temporal Flickering score: 1 of 12 clips." in markdown(replace(results, run=run, scores=scores))
+
+
 def test_clips_that_the_static_filter_leaves_out_are_counted_and_not_called_missing(results: Results) -> None:
     scores = results.scores.copy()
     scores["tags"] = ["temporal_flickering" if i < 6 else "style" for i in range(len(scores))]
     scores.loc[2:, "temporal_flickering"] = math.nan
-    run = results.run | {"keep_static": {"temporal_flickering": 5}}
+    run = results.run | {"score_by_tag": True, "keep_static": {"temporal_flickering": 5}}
     text = markdown(replace(results, run=run, scores=scores))
     assert "Temporal Flickering counts the first 5 static clips of each case: 2 of 6 clips." in text
     assert "No Temporal Flickering" not in text

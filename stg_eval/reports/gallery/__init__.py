@@ -135,9 +135,11 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
     columns = [c for c in results.columns if c.kind == "clip" and c.name in results.scores]
     order = {name: i for i, name in enumerate(results.variants)}
     problems = {(m["variant"], str(m["case"]), m["seed"]): m["problem"] for m in results.run.get("missing") or []}
+    filtered = results.run.get("keep_static") or {}  # no score by design where the static filter left a clip out
+    wanted = {i: results.wanted(c.name).to_numpy() for i, c in enumerate(columns) if c.name not in filtered}
     pairs: dict[tuple[str, int], dict[str, Any]] = {}
     text = results.scores.astype({"case": str}).fillna({"prompt": "", "tags": "", "file": ""})
-    for row in text.to_dict("records"):
+    for at, row in enumerate(text.to_dict("records")):
         case, seed = str(row["case"]), int(row["seed"])
         pair = pairs.setdefault(
             (case, seed),
@@ -147,6 +149,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
                 "seed": seed,
                 "prompt": str(row["prompt"]),
                 "tags": _tags(row),
+                "wanted": [i for i, rows in wanted.items() if rows[at]],
                 "cells": [{"problem": _absent(problems.get((name, case, seed)))} for name in order],
             },
         )

@@ -69,7 +69,8 @@ function matches(pair) {
   if (state.tag && !pair.tags.includes(state.tag)) return false;
   const m = metric(), d = m ? difference(pair) : NaN;
   if (Number(state.least) > 0 && !(Math.abs(d) >= Number(state.least))) return false;
-  if (state.show === "missing") return pair.cells.some((c) => c.clip === undefined || c.scores.includes(null));
+  if (state.show === "missing")
+    return pair.cells.some((c) => c.clip === undefined || pair.wanted.some((i) => c.scores[i] === null));
   if (state.show === "equal") return Number.isFinite(d) && judge(m, d) === "";
   return state.show === "all" || (m !== undefined && judge(m, d) === state.show);
 }
@@ -171,9 +172,11 @@ function layout() {
 }
 
 function refresh() {
+  const held = document.activeElement?.pair, place = listed?.indexOf(held);
   layout();
   listed = sorted(run.pairs.filter(matches));
-  grid.replaceChildren(...listed.map((pair) => cards.get(pair)));
+  grid.replaceChildren(...listed.map((pair) => cards.get(pair))); // takes the focus from a card, even from one that stays
+  if (held) cards.get(listed.includes(held) ? held : listed[Math.min(place, listed.length - 1)])?.focus({ preventScroll: true });
   near.disconnect();
   for (const pair of run.pairs) {
     const card = cards.get(pair);
