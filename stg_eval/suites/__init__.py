@@ -243,9 +243,7 @@ def _plain(node: yaml.Node, fail: Callable[[str], StgEvalError]) -> Any:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)  # type: ignore[no-untyped-call]
-    except (
-        Exception
-    ) as error:  # for what a tag or a date cannot hold: YAMLError, ValueError, KeyError, AttributeError, ...
+    except Exception as error:  # a bad tag or date raises YAMLError, ValueError, KeyError, AttributeError, ...
         reason = getattr(error, "problem", None) or error
         raise fail(f"no plain value ({' '.join(str(reason).split())})") from error
     finally:
