@@ -61,9 +61,8 @@ def _guidance(model: str) -> tuple[list[str], list[list[str]]]:
     for name, preset in card.presets.items():
         published = ", ".join(f"{metric} {value:g}" for metric, value in preset.published.items())
         passes = generators.cost(model, preset.guidance)
-        rows.append(
-            [name, str(preset.guidance), f"{passes:.2f}", f"{published} ({preset.source})" if published else "-"]
-        )
+        told = f"{published} ({preset.source})" if published else preset.source or "-"
+        rows.append([name, str(preset.guidance), f"{passes:.2f}", told])
     return [f"{card.name} preset", "signature", "passes a step", "published"], rows
 
 

@@ -90,6 +90,10 @@ def test_lists_name_what_there_is(run_cli: Callable, what: str) -> None:
     assert expected in answer.out
 
 
+def test_list_of_guidance_says_where_a_preset_without_published_values_comes_from(run_cli: Callable) -> None:
+    assert "layer 19 as in the public LTX pipelines" in run_cli("list", "guidance", "--model", "ltx").out
+
+
 def test_doctor_names_the_command_that_fetches_weights(run_cli: Callable, tmp_path: Path) -> None:
     answer = run_cli("doctor", "--store", tmp_path)
     assert "torch" in answer.out
