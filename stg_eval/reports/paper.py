@@ -113,7 +113,7 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
             if one:
                 used[str(one.results.path)] = one.results
         lines = _lines(metrics, row, group, against, ours, results, notes)
-        model = "" if row is not group[0] else paper()["models"][row["model"]]["title"]
+        model = "" if row is not group[0] else paper()["models"][row["model"]]
         for i, (label, cells) in enumerate(lines):
             names = (model, row["method"], label) if i == 0 else ("", "", label)
             rows.append(Row(names, cells, above="" if i else "rule" if model else "space"))

@@ -99,7 +99,7 @@ def run_of(table: int, model: str, path: Path, make_results: Callable[..., Resul
     columns, estimates = [], []
     for i, metric in enumerate(layout["metrics"]):
         known = paper()["metrics"][metric]
-        columns.append(replace(column(metric, known["higher_is_better"]), short=known["short"], title=known["title"]))
+        columns.append(replace(column(metric, known["higher_is_better"]), short=known["short"]))
         for k, row in enumerate(rows):
             value, base = row["published"][i], rows[0]["published"][i]
             if value is not None:
