@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,6 +17,7 @@ from stg_eval.progress import progress
 from stg_eval.store import Store
 from stg_eval.suites import Reference
 from stg_eval.types import Case, Score, StgEvalError
+from stg_eval.video import Reader
 
 CHUNK = 32
 """Clips of one transaction. Chunks are cut from the whole list, done or not: a resumed run extracts features in the
@@ -43,7 +45,7 @@ class Outcome:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Key -> why the file could not be read."""
     problems: list[dict[str, str]] = field(default_factory=list)
-    """{key, metric, problem} of metrics that failed on a clip."""
+    """{key, metric, problem} of metrics that have no value for a clip, by its name; the same after a resumed run."""
 
 
 def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours") -> dict[str, ClipScorer | SetMetric]:
@@ -67,15 +69,21 @@ def score_items(
     store: Store,
     *,
     applies: Callable[[str, Item], bool] = lambda metric, item: True,
-    label: str = "Scoring",
+    reader: Reader = "pyav",
 ) -> Outcome:
     """Score every item with every loaded metric that applies to it, skipping what the store has."""
     outcome = Outcome()
-    with progress(label, len(items)) as advance:
+    with progress("Scoring", len(items)) as advance:
         for start in range(0, len(items), CHUNK):
             chunk = items[start : start + CHUNK]
+            problems: dict[tuple[str, str], str] = {}
             for names, group in _by_missing(chunk, loaded, store, applies):
-                _score_group(group, names, loaded, store, outcome)
+                _score_group(group, names, loaded, store, reader, outcome.unreadable, problems)
+            problems |= _undefined(chunk, loaded, store, applies)
+            named = [(item.key, name) for item in chunk for name in loaded]
+            outcome.problems += [
+                {"key": k, "metric": n, "problem": problems[k, n]} for k, n in named if (k, n) in problems
+            ]
             advance(len(chunk))
     return outcome
 
@@ -98,7 +106,27 @@ def _by_missing(
     return [(names, list(group)) for names, group in groupby(sorted(chunk, key=lacking), key=lacking) if names]
 
 
-def _score_group(items: list[Item], names: Sequence[str], loaded: Loaded, store: Store, outcome: Outcome) -> None:
+def _undefined(
+    chunk: Sequence[Item], loaded: Loaded, store: Store, applies: Callable[[str, Item], bool]
+) -> dict[tuple[str, str], str]:
+    """(key, metric) -> why, for scores that are nan. They are kept, so the store tells, whichever run found them."""
+    out: dict[tuple[str, str], str] = {}
+    for name, metric in loaded.items():
+        if not hasattr(metric, "extractor"):
+            found = store.scores([item.key for item in chunk if applies(name, item)], metric.signature)
+            out |= {(key, name): "not defined for this clip" for key, value in found.items() if math.isnan(value)}
+    return out
+
+
+def _score_group(
+    items: list[Item],
+    names: Sequence[str],
+    loaded: Loaded,
+    store: Store,
+    reader: Reader,
+    unreadable: dict[str, str],
+    problems: dict[tuple[str, str], str],
+) -> None:
     scorers: dict[str, ClipScorer] = {}
     extractors: dict[str, Extractor] = {}
     for name in names:
@@ -109,18 +137,23 @@ def _score_group(items: list[Item], names: Sequence[str], loaded: Loaded, store:
             extractors[extractor.signature] = extractor
     scores: list[Score] = []
     features: dict[tuple[str, str], np.ndarray] = {}
-    results = score_clips([(item.path, item.case) for item in items], scorers, extractors)
+    results = score_clips([(item.path, item.case) for item in items], scorers, extractors, reader=reader)
     for item, result in zip(items, results, strict=True):
         if result.error:
-            outcome.unreadable[item.key] = result.error
+            unreadable[item.key] = result.error
             continue
         scores += [Score(key=item.key, metric=scorers[n].signature, value=v) for n, v in result.values.items()]
         features |= {(item.key, name): vector for name, vector in result.features.items()}
-        outcome.problems += [{"key": item.key, "metric": n, "problem": p} for n, p in result.problems.items()]
+        for name in names:
+            extractor = getattr(loaded[name], "extractor", None)
+            if problem := result.problems.get(extractor.signature if extractor else name):
+                problems[item.key, name] = problem
     store.add_results(scores, features)
 
 
-def reference_features(reference: Reference, loaded: Loaded, store: Store) -> dict[str, np.ndarray]:
+def reference_features(
+    reference: Reference, loaded: Loaded, store: Store, reader: Reader = "pyav"
+) -> dict[str, np.ndarray]:
     """Extractor signature -> features float32 [M, D] of the real clips, cached by the reference's content.
 
     Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked for is another number.
@@ -131,32 +164,34 @@ def reference_features(reference: Reference, loaded: Loaded, store: Store) -> di
         keys = [f"reference/{reference.digest}/{i}" for i in range(reference.count)]
         found = store.features(keys, signature)
         if len(found) < len(keys):
-            found = _extract_reference(reference, keys, extractor, store)
+            _extract_reference(reference, keys, extractor, store, reader)
+            found = store.features(keys, signature)
         out[signature] = np.stack([found[key] for key in keys])
     return out
 
 
 def _extract_reference(
-    reference: Reference, keys: Sequence[str], extractor: Extractor, store: Store
-) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    reference: Reference, keys: Sequence[str], extractor: Extractor, store: Store, reader: Reader
+) -> None:
+    """Chunk by chunk into the store, as clips are scored: what is there is not extracted again."""
+    name = extractor.signature
     with progress(f"Real clips of {reference.name}", len(keys)) as advance:
         for start in range(0, len(keys), CHUNK):
-            stop = min(start + CHUNK, len(keys))
-            if callable(reference.clips):
-                arrays = reference.clips(start, stop)
-                vectors = list(extract_arrays(arrays, {extractor.signature: extractor})[extractor.signature])
-            else:
-                vectors = _extract_files(reference.clips[start:stop], extractor)
-            found |= dict(zip(keys[start : start + CHUNK], vectors, strict=True))
-            advance(len(vectors))
-    store.add_results([], {(key, extractor.signature): vector for key, vector in found.items()})
-    return found
+            chunk = keys[start : start + CHUNK]
+            if len(store.features(chunk, name)) < len(chunk):
+                if callable(reference.clips):
+                    arrays = reference.clips(start, start + len(chunk))
+                    vectors = list(extract_arrays(arrays, {name: extractor})[name])
+                else:
+                    vectors = _extract_files(reference.clips[start : start + len(chunk)], extractor, reader)
+                store.add_results([], {(key, name): vector for key, vector in zip(chunk, vectors, strict=True)})
+            advance(len(chunk))
 
 
-def _extract_files(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
+def _extract_files(paths: Sequence[Path], extractor: Extractor, reader: Reader) -> list[np.ndarray]:
     out = []
-    for result in score_clips([(path, None) for path in paths], {}, {extractor.signature: extractor}):
+    clips = [(path, None) for path in paths]
+    for result in score_clips(clips, {}, {extractor.signature: extractor}, reader=reader):
         problem = result.error or result.problems.get(extractor.signature)
         if problem:
             raise StgEvalError(f"a reference clip cannot be used: {problem}; mend or remove it and run again")

@@ -6,6 +6,7 @@ would be read differently by different tools (10-bit, rotated) or not wholly (tr
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
@@ -15,7 +16,7 @@ from fractions import Fraction
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from stg_eval.types import StgEvalError
 
-Backend = Literal["pyav", "decord"]
+Reader = Literal["pyav", "decord"]
 CHUNK_BYTES = 64 * 2**20
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 ENCODINGS = {
@@ -82,9 +83,8 @@ def write_video(path: Path, frames: np.ndarray, fps: float, encoding: str) -> No
 def encode(frames: np.ndarray, fps: float, encoding: str) -> bytes:
     """An mp4 file in memory; the same input gives the same bytes on any number of cores. See `write_video`."""
     codec, pixel_format, options = _encoder(encoding)
-    _check_frames(frames, even=pixel_format == "yuv420p")
-    if not 0 < fps <= 1000:
-        raise StgEvalError(f"fps must lie between 0 and 1000, not {fps}")
+    _check_frames(frames)
+    check_format(encoding, fps, *frames.shape[1:3])
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
@@ -99,28 +99,46 @@ def encode(frames: np.ndarray, fps: float, encoding: str) -> bytes:
     return buffer.getvalue()
 
 
+def check_format(encoding: str, fps: float, height: int, width: int) -> None:
+    """Raises StgEvalError for what `encode` refuses whatever the frames show, so that a plan can refuse it at once."""
+    _, pixel_format, _ = _encoder(encoding)
+    if not 0 < fps <= 1000:
+        raise StgEvalError(f"fps must lie between 0 and 1000, not {fps}")
+    if pixel_format == "yuv420p" and (height % 2 or width % 2):
+        raise StgEvalError(f"H.264 4:2:0 cannot hold {width}x{height} (odd sides) unchanged; use vp9-lossless")
+
+
+def check_reader(name: str) -> Reader:
+    """`name`, if it is a reader that is installed. Raises StgEvalError."""
+    if name not in get_args(Reader):
+        raise StgEvalError(f"unknown reader {name!r} (known: {', '.join(get_args(Reader))})")
+    if name == "decord" and importlib.util.find_spec("decord") is None:
+        raise StgEvalError("the reader decord is not installed; `pip install decord`, or leave --reader out")
+    return cast(Reader, name)
+
+
 def probe(path: Path) -> VideoInfo:
     """Header of a video, with its first frame decoded. Raises UnreadableVideo."""
     return open_video(path)[0]
 
 
-def read_frames(path: Path, chunk: int = 32, backend: Backend = "pyav") -> Iterator[np.ndarray]:
+def read_frames(path: Path, chunk: int = 32, reader: Reader = "pyav") -> Iterator[np.ndarray]:
     """Frames in order, uint8 [t, H, W, 3] (RGB), 1 <= t <= chunk, at most 64 MiB: memory does not grow with the video.
 
     Each chunk is an array of its own, which may be kept. Raises UnreadableVideo, at the latest behind the last frame:
     the count is compared with the header's.
     """
-    return open_video(path, chunk, backend)[1]
+    return open_video(path, chunk, reader)[1]
 
 
-def read_video(path: Path, backend: Backend = "pyav") -> np.ndarray:
+def read_video(path: Path, reader: Reader = "pyav") -> np.ndarray:
     """All frames, uint8 [T, H, W, 3] (RGB). Raises UnreadableVideo."""
-    return np.concatenate(list(read_frames(path, backend=backend)))
+    return np.concatenate(list(read_frames(path, reader=reader)))
 
 
-def open_video(path: Path, chunk: int = 32, backend: Backend = "pyav") -> tuple[VideoInfo, Iterator[np.ndarray]]:
+def open_video(path: Path, chunk: int = 32, reader: Reader = "pyav") -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """`probe` and `read_frames` of one opening."""
-    source = _decode_in_child(path, chunk, 60.0) if backend == "decord" else _decode(path, chunk)
+    source = _decode_in_child(path, chunk, 60.0) if reader == "decord" else _decode(path, chunk)
     info: VideoInfo = next(source)
     return info, source
 
@@ -132,10 +150,15 @@ def count_frames(path: Path) -> int:
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """Videos of a folder and its sub-folders, sorted by name. Raises StgEvalError where there are none."""
+    """Videos of a folder and its sub-folders, sorted by name. Raises StgEvalError where there are none, and for a name
+    of a video behind which no readable file is."""
     if not folder.is_dir():
         raise StgEvalError(f"{folder} is not a folder")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
+    for path in found:
+        if not path.is_file() or not os.access(path, os.R_OK):
+            what = "a folder" if path.is_dir() else "a broken link" if path.is_symlink() else "not a file you may read"
+            raise StgEvalError(f"{path} is named like a video and is {what}; mend, rename or remove it")
     if not found:
         raise StgEvalError(f"no videos in {folder} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
     return found
@@ -149,14 +172,11 @@ def _encoder(encoding: str) -> tuple[str, str, dict[str, str]]:
     raise StgEvalError(f"unknown encoding {encoding!r} (known: {', '.join(ENCODINGS)}, for example h264-crf17)")
 
 
-def _check_frames(frames: np.ndarray, *, even: bool) -> None:
+def _check_frames(frames: np.ndarray) -> None:
     if np.issubdtype(frames.dtype, np.floating) and not np.isfinite(frames).all():
         raise StgEvalError("the frames hold NaN or infinite values; the generator failed, nothing was written")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
         raise StgEvalError(f"frames must be uint8 [T, H, W, 3], not {frames.dtype} {list(frames.shape)}")
-    if even and (frames.shape[1] % 2 or frames.shape[2] % 2):
-        height, width = frames.shape[1:3]
-        raise StgEvalError(f"H.264 4:2:0 cannot hold {width}x{height} (odd sides) unchanged; use vp9-lossless")
 
 
 def _decode(path: Path, chunk: int) -> Iterator[Any]:
@@ -243,11 +263,11 @@ def _decode_in_child(path: Path, chunk: int, timeout: float) -> Iterator[Any]:
     try:
         while True:
             if not receiver.poll(timeout):
-                raise UnreadableVideo(path, f"decord gave no frame within {timeout:g} s; try the default backend")
+                raise UnreadableVideo(path, f"decord gave no frame within {timeout:g} s; try the reader pyav")
             try:
                 item = receiver.recv()
             except EOFError:
-                raise UnreadableVideo(path, "decord ended without a word; try the default backend") from None
+                raise UnreadableVideo(path, "decord ended without a word; try the reader pyav") from None
             if isinstance(item, Exception):
                 raise item
             if item is None:

@@ -123,11 +123,11 @@ def test_chunk_size_changes_no_frame(tmp_path, chunk):
     assert 1 <= len(chunks[-1]) <= chunk
 
 
-def test_decord_backend_gives_the_same_frames(tmp_path):
+def test_the_reader_decord_gives_the_same_frames(tmp_path):
     pytest.importorskip("decord")
     path = tmp_path / "clip.mp4"
     write_video(path, noise(), 8, "h264-crf17")
-    info, frames = open_video(path, chunk=4, backend="decord")
+    info, frames = open_video(path, chunk=4, reader="decord")
     assert info == probe(path)
     assert np.array_equal(np.concatenate(list(frames)), read_video(path))
 
@@ -261,3 +261,11 @@ def test_folder_listing_is_sorted_and_empty_folders_are_named(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [p.name for p in video.find_videos(tmp_path)] == ["c.MOV", "b.mp4"]
+
+
+@pytest.mark.parametrize("what", ["a broken link", "a folder"])
+def test_what_is_only_named_like_a_video_is_refused_by_name(tmp_path, what):
+    path = tmp_path / "x.mp4"
+    path.mkdir() if what == "a folder" else path.symlink_to(tmp_path / "gone.mp4")
+    with pytest.raises(StgEvalError, match=rf"x\.mp4 is named like a video and is {what}"):
+        video.find_videos(tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_eval.metrics import ClipScorer, Extractor
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import UnreadableVideo, VideoInfo, count_frames, open_video
+from stg_eval.video import Reader, UnreadableVideo, VideoInfo, count_frames, open_video
 
 BATCH_SIZE = 16
 FRAMES_PER_CHUNK = 32
@@ -43,6 +43,7 @@ def score_clips(
     scorers: Mapping[str, ClipScorer],
     extractors: Mapping[str, Extractor],
     batch_size: int = BATCH_SIZE,
+    reader: Reader = "pyav",
 ) -> Iterator[ClipOutcome]:
     """Outcomes in the order of `clips`. What fails on one clip is named in its outcome and does not stop the rest.
 
@@ -52,7 +53,7 @@ def score_clips(
     """
     batch: Batch = []
     for path, case in clips:
-        outcome, frames = _score(path, case, scorers, extractors)
+        outcome, frames = _score(path, case, scorers, extractors, reader)
         batch.append((outcome, frames))
         if not extractors or len(batch) == batch_size:
             yield from _finish(batch, extractors, batch_size)
@@ -83,13 +84,17 @@ def extract_arrays(
 
 
 def _score(
-    path: Path, case: Case | None, scorers: Mapping[str, ClipScorer], extractors: Mapping[str, Extractor]
+    path: Path,
+    case: Case | None,
+    scorers: Mapping[str, ClipScorer],
+    extractors: Mapping[str, Extractor],
+    reader: Reader,
 ) -> tuple[ClipOutcome, dict[str, np.ndarray]]:
     """Decode one clip. Returns its outcome and the frames that each extractor wants."""
     problems: dict[str, str] = {}
     info = None
     try:
-        info, chunks = open_video(path, FRAMES_PER_CHUNK)
+        info, chunks = open_video(path, FRAMES_PER_CHUNK, reader)
         if info.num_frames is None:
             info = replace(info, num_frames=count_frames(path))
         num_frames = info.num_frames or 0
