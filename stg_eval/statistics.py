@@ -14,6 +14,7 @@ import numpy as np
 import scipy  # brings in scipy.stats, which is slow to import, when it is first used
 from numpy.typing import ArrayLike
 
+from stg_eval.binary import difference_interval, mcnemar, share_interval
 from stg_eval.types import StgEvalError
 
 RESAMPLES = 4000
@@ -55,8 +56,7 @@ def mean_interval(
     """Mean of values [n] with a bootstrap interval that resamples whole clusters (clips of one prompt stand together).
 
     The percentiles are widened for few clusters as in Hesterberg (2015), "What Teachers Should Know About the
-    Bootstrap", 3.3. For 0/1 scores, where a bootstrap of all ones has no width, the interval is that of Korn and
-    Graubard (1998): Clopper-Pearson at the effective sample size.
+    Bootstrap", 3.3. 0/1 scores have the interval of `stg_eval.binary.share_interval`.
     """
     values = np.asarray(values, dtype=np.float64)
     sums, counts = _cluster_sums(values, clusters)
@@ -66,9 +66,8 @@ def mean_interval(
     mean = float(sums.sum() / n)
     if groups < 2 or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan, n)
-    finite = values[~np.isnan(values)]
-    if np.isin(finite, (0, 1)).all():
-        return Interval(mean, *_korn_graubard(sums, counts, level), n)
+    if _zero_one(values):
+        return Interval(mean, *share_interval(sums, counts, level), n)
     return Interval(mean, *_bootstrap_interval(sums, counts, level, seed), n)
 
 
@@ -83,7 +82,8 @@ def paired_mean_difference(
     """Mean of values - baseline_values (both [n], paired by position), clustered bootstrap interval and p-value.
 
     The p-value swaps the labels of whole clusters (a sign flip of their differences): exact if the two sides are
-    exchangeable, enumerated up to 13 clusters. With 0/1 scores and one pair a cluster it is McNemar's exact test.
+    exchangeable, enumerated up to 13 clusters. With 0/1 scores and one pair a cluster it is McNemar's exact test. 0/1
+    scores have the interval of `stg_eval.binary.difference_interval`: few equal pairs still may differ.
     """
     values, baseline_values = (np.asarray(v, dtype=np.float64) for v in (values, baseline_values))
     differences = values - baseline_values
@@ -94,20 +94,15 @@ def paired_mean_difference(
     mean = float(sums.sum() / n)
     if groups < 2 or not math.isfinite(mean):
         return Difference(mean, math.nan, math.nan, math.nan, n)
-    low, high = _bootstrap_interval(sums, counts, level, seed)
     defined = ~np.isnan(differences)
-    if n == groups and np.isin((values[defined], baseline_values[defined]), (0, 1)).all():
-        p_value = mcnemar(values[defined], baseline_values[defined])
+    if _zero_one(values[defined]) and _zero_one(baseline_values[defined]):
+        wins, _ = _cluster_sums(np.maximum(differences, 0), clusters)
+        low, high = difference_interval(wins, wins - sums, counts, level)
+        p_value = mcnemar(values[defined], baseline_values[defined]) if n == groups else _sign_flip_p_value(sums, seed)
     else:
+        low, high = _bootstrap_interval(sums, counts, level, seed)
         p_value = _sign_flip_p_value(sums, seed)
     return Difference(mean, low, high, p_value, n)
-
-
-def mcnemar(values: ArrayLike, baseline_values: ArrayLike) -> float:
-    """Exact two-sided p-value of McNemar's test for paired 0/1 scores [n]: a binomial test of the discordant pairs."""
-    values, baseline_values = np.asarray(values), np.asarray(baseline_values)
-    wins, losses = int((values > baseline_values).sum()), int((values < baseline_values).sum())
-    return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def set_interval(
@@ -207,6 +202,10 @@ def _codes(clusters: Sequence[Any] | np.ndarray, n: int) -> np.ndarray:
     return np.fromiter((names[c] for c in clusters), dtype=np.intp, count=n)
 
 
+def _zero_one(values: np.ndarray) -> bool:
+    return bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
+
+
 def _cluster_sums(values: np.ndarray, clusters: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the defined values of each cluster that has any."""
     codes = _codes(clusters, len(values))
@@ -226,17 +225,6 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     t = scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
     tail = scipy.stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t)
     low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
-
-
-def _korn_graubard(sums: np.ndarray, counts: np.ndarray, level: float) -> tuple[float, float]:
-    n, groups = counts.sum(), len(sums)
-    share = sums.sum() / n
-    variance = groups / (groups - 1) * ((sums - share * counts) ** 2).sum() / n**2
-    n_effective = min(n, share * (1 - share) / variance) if variance > 0 else groups
-    hits, tail = share * n_effective, (1 - level) / 2
-    low = scipy.stats.beta.ppf(tail, hits, n_effective - hits + 1) if share > 0 else 0.0
-    high = scipy.stats.beta.isf(tail, hits + 1, n_effective - hits) if share < 1 else 1.0
     return float(low), float(high)
 
 

@@ -14,7 +14,6 @@ from scipy import linalg, stats
 from stg_eval import statistics
 from stg_eval.statistics import (
     holm,
-    mcnemar,
     mean_interval,
     n_to_tell,
     paired_mean_difference,
@@ -118,15 +117,6 @@ def test_nothing_defined_and_a_single_cluster_have_no_interval() -> None:
     assert math.isnan(single.p_value)
 
 
-def test_all_clips_dynamic_still_has_an_interval_and_it_is_clopper_pearsons() -> None:
-    hits = np.r_[np.ones(87), np.zeros(13)]
-    for values in (hits, np.ones(100)):
-        exact = stats.binomtest(int(values.sum()), 100).proportion_ci(method="exact")
-        interval = mean_interval(values, np.arange(100))
-        # The effective sample size uses n - 1 for the variance, hence the small slack.
-        assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=0.002)
-
-
 # Paired means
 
 
@@ -139,17 +129,6 @@ def test_sign_flips_agree_with_scipys_permutation_test_exact_and_sampled() -> No
         )
         p_value = paired_mean_difference(values, baseline, np.arange(n)).p_value
         assert p_value == pytest.approx(oracle.pvalue, abs=1e-12 if n == 9 else 0.02)
-
-
-@MEASURED
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40))
-def test_mcnemar_is_the_sign_flip_test_of_binary_pairs(pairs: list[tuple[bool, bool]]) -> None:
-    values, baseline = np.array(pairs, dtype=float).T
-    discordant = values != baseline
-    wins, m = int((values > baseline).sum()), int(discordant.sum())
-    extreme = sum(math.comb(m, k) for k in range(m + 1) if abs(2 * k - m) >= abs(2 * wins - m))
-    assert mcnemar(values, baseline) == pytest.approx(extreme / 2**m)
-    assert paired_mean_difference(values, baseline, np.arange(len(pairs))).p_value == mcnemar(values, baseline)
 
 
 def test_false_alarms_of_paired_means_are_5_in_100_and_intervals_cover(monkeypatch: pytest.MonkeyPatch) -> None:

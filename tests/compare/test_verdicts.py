@@ -89,6 +89,16 @@ def test_one_case_with_many_seeds_cannot_tell(make_run: MakeRun) -> None:
     assert math.isnan(found.verdicts[0].low)
 
 
+@pytest.mark.parametrize(("cases", "word"), [(2, "cannot tell"), (100, "same")])
+def test_few_equal_0_1_scores_cannot_tell_and_many_are_the_same(make_run: MakeRun, cases: int, word: str) -> None:
+    def dynamic(run: Results) -> None:
+        run.scores["sharpness"] = 1.0
+
+    sides = [make_run(name, cases=cases, seeds=(0,), edit=dynamic) for name in ("before", "after")]
+    verdict = compare(*sides, policy=Policy(margins={"sharpness": 0.05})).verdicts[0]
+    assert (verdict.difference, verdict.word) == (0.0, word)
+
+
 def test_a_set_metric_with_too_few_clips_says_how_many_it_needs(make_run: MakeRun) -> None:
     found = compare(make_run("before", cases=3), make_run("after", cases=3), policy=TIGHT)
     assert words(found)["toy_fvd"] == "cannot tell"
