@@ -40,8 +40,7 @@ def _halving(generator: generators.Generator, batch: Sequence[Request]) -> Seque
     except torch.OutOfMemoryError as error:
         if len(batch) == 1:
             raise StgEvalError(
-                "one clip does not fit in the GPU's memory; make it smaller with --set height=… width=… num_frames=…, "
-                "or try --set offload=model"
+                "one clip does not fit in the GPU's memory; make it smaller with --set height=… width=… num_frames=…"
             ) from error
     torch.cuda.empty_cache()
     middle = len(batch) // 2

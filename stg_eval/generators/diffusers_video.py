@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from stg_eval.generators.guidance.engine import BatchOrder
 
 MEMORY_SETTINGS: dict[str, JSONValue] = {"offload": "none", "vae_tiling": False}
-"""Settings of every model here: offload "none", "model" (whole networks wait on the CPU) or "sequential" (every layer
-does: least memory, slowest); vae_tiling decodes in overlapping tiles, which changes pixels slightly."""
+"""Settings of the models here: offload "none", "model" (whole networks wait on the CPU) or "sequential" (every layer
+does: least memory, slowest); vae_tiling, where the VAE can, decodes in overlapping tiles, which changes pixels
+slightly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ class PipelineGenerator:
     what else was asked for.
     """
 
-    def __init__(self, pipeline: Any, family: Family) -> None:
-        self.pipeline, self.family = pipeline, family
+    def __init__(self, pipeline: Any, family: Family, device: str) -> None:
+        self.pipeline, self.family, self.device = pipeline, family, device
         pipeline.set_progress_bar_config(disable=True)
 
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
@@ -113,7 +114,8 @@ class PipelineGenerator:
             yield predictions, generator
 
     def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray | StgEvalError:
-        with enough_memory(f"{request.num_frames} frames of {request.height}x{request.width}"):
+        what = f"{request.num_frames} frames of {request.height}x{request.width}"
+        with enough_memory(what, self.device, dict(request.settings)):
             output = self.pipeline(
                 **{
                     "height": request.height,
@@ -190,12 +192,12 @@ def load_pipeline(
 
     Raises StgEvalError that says what to do: missing or gated checkpoint, no such device, too little memory.
     """
-    with enough_memory(weights):
+    with enough_memory(weights, device, settings):
         pipeline = open_pipeline(
             family.pipeline, variants=family.variants, float32=family.float32, dtype=dtype, weights=weights
         )
         place(pipeline, device, settings)
-    return PipelineGenerator(pipeline, family)
+    return PipelineGenerator(pipeline, family, device)
 
 
 def open_pipeline(
@@ -233,7 +235,8 @@ def open_pipeline(
         except (OSError, ValueError, RuntimeError) as error:  # hub and file errors of huggingface_hub are OSErrors
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            problem = problem or error
+            if problem is None or "no such modeling files" in str(problem):  # of that variant, which is no reason yet
+                problem = error
     assert problem is not None
     raise StgEvalError(_advice(name, kind, local, problem)) from problem
 
@@ -256,14 +259,20 @@ def place(pipeline: Any, device: str, settings: Mapping[str, JSONValue]) -> None
     else:
         pipeline.to(device)
     if settings.get("vae_tiling"):
-        if not hasattr(pipeline.vae, "enable_tiling"):
-            raise StgEvalError(f"{type(pipeline.vae).__name__} cannot decode in tiles; leave out vae_tiling")
-        pipeline.vae.enable_tiling()
+        try:
+            pipeline.vae.enable_tiling()
+        except (AttributeError, NotImplementedError) as error:
+            raise StgEvalError(f"{type(pipeline.vae).__name__} cannot decode in tiles; leave out vae_tiling") from error
 
 
 @contextmanager
-def enough_memory(what: str) -> Iterator[None]:
-    """Turn a failed allocation, on a GPU or the CPU, into one line of advice."""
+def enough_memory(
+    what: str, device: str, settings: Mapping[str, JSONValue], smaller: str = "a smaller size or fewer frames"
+) -> Iterator[None]:
+    """Turn a failed allocation, on a GPU or the CPU, into one line of advice.
+
+    settings: the model's, with the values that did not suffice; only those that are there and have more to give are
+    advised."""
     import torch
 
     try:
@@ -272,10 +281,14 @@ def enough_memory(what: str) -> Iterator[None]:
         message = str(error)
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in message:
             raise
-        raise StgEvalError(
-            f"too little memory for {what}: try --set offload=model (or sequential), --set vae_tiling=true, "
-            "fewer frames or a smaller size"
-        ) from error
+        advice = []
+        if device != "cpu" and settings.get("offload") in ("none", "model"):
+            both = settings["offload"] == "none"
+            advice.append("--set offload=model (or sequential)" if both else "--set offload=sequential")
+        if settings.get("vae_tiling") is False:
+            advice.append("--set vae_tiling=true")
+        advice.append(smaller)
+        raise StgEvalError(f"too little memory for {what}: try {', '.join(advice)}") from error
 
 
 def _advice(name: str, kind: str, local: bool, problem: Exception) -> str:

@@ -62,7 +62,7 @@ def _draw(
 
     from stg_eval.generators.diffusers_video import enough_memory, open_pipeline, place
 
-    with enough_memory("FLUX.1"):
+    with enough_memory("FLUX.1", device, settings, "a smaller size"):
         pipeline = open_pipeline("FluxPipeline", dtype=str(recipe["dtype"]), weights=str(recipe["weights"]))
         place(pipeline, device, settings)
         pipeline.set_progress_bar_config(disable=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline
+from stg_eval.generators.diffusers_video import Family, load_pipeline
 from stg_eval.generators.guidance.maps import SVD
 from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
 
@@ -66,7 +66,7 @@ CARD = ModelCard(
         "min_guidance_scale": 1.0,
         "decode_chunk_size": 8,
         "image_fit": "stretch",
-        **MEMORY_SETTINGS,
+        "offload": "none",  # of MEMORY_SETTINGS; its VAE cannot decode in tiles, but in chunks of frames
     },
     tflops_per_pass=80.0,
     first_layer=1,

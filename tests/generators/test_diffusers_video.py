@@ -16,6 +16,7 @@ from PIL import Image
 
 from stg_eval import generators
 from stg_eval.generators import ModelCard
+from stg_eval.generators.diffusers_video import enough_memory
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 RANDOM = "random-weights(seed=0)"
@@ -276,6 +277,16 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         generators.load("mochi", device="cpu", dtype="float32", weights=str(tmp_path), settings={})
 
 
+@pytest.mark.parametrize("variant", [None, "bf16"])
+def test_a_broken_folder_is_refused_for_what_is_broken_in_it(load: Any, tmp_path: Path, variant: str | None) -> None:
+    """Not for the variant's files that it has no need of, nor for the plain ones where it has the variant's."""
+    load("mochi").pipeline.save_pretrained(tmp_path, variant=variant)
+    (file,) = (tmp_path / "vae").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(StgEvalError, match=rf"holds no MochiPipeline .*{file.name}"):
+        generators.load("mochi", device="cpu", dtype="bfloat16", weights=str(tmp_path), settings={})
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -308,8 +319,36 @@ def test_too_little_memory_is_one_line_of_advice(
         raise error
 
     monkeypatch.setattr(ltx.pipeline.vae, "decode", fail)
-    with pytest.raises(StgEvalError, match="9 frames of 64x64: try --set offload=model"):
+    with pytest.raises(StgEvalError, match="9 frames of 64x64: try --set vae_tiling=true, a smaller size"):
         ltx.generate([request("ltx", "none", image)])
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "advice"),
+    [
+        (
+            "cuda",
+            {"offload": "none", "vae_tiling": False},
+            "offload=model (or sequential), --set vae_tiling=true, a sm",
+        ),
+        ("cuda", {"offload": "model", "vae_tiling": True}, "offload=sequential, a smaller"),
+        ("cuda:1", generators.card("opensora").settings, "offload=model (or sequential), a smaller"),
+        ("cuda", generators.card("svd").settings, "offload=model (or sequential), a smaller"),
+        ("cpu", generators.card("svd").settings, "too little memory for a clip: try a smaller"),
+    ],
+)
+def test_memory_advice_names_only_settings_that_the_model_has_and_that_have_more_to_give(
+    device: str, settings: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(StgEvalError) as stop, enough_memory("a clip", device, settings):
+        raise MemoryError
+    assert advice in str(stop.value)
+
+
+def test_a_decoder_without_tiles_says_so() -> None:
+    assert "vae_tiling" not in generators.card("svd").settings
+    with pytest.raises(StgEvalError, match="AutoencoderKLTemporalDecoder cannot decode in tiles"):
+        generators.load("svd", device="cpu", dtype="float32", weights=RANDOM, settings={"vae_tiling": True})
 
 
 def test_other_errors_pass_through(load: Any, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

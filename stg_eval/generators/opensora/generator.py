@@ -28,7 +28,8 @@ class OpenSoraGenerator:
     def __init__(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> None:
         if dtype not in _DTYPES:
             raise StgEvalError(f"dtype is {', '.join(_DTYPES)}, not {dtype!r}")
-        with enough_memory(weights):
+        self.device = device
+        with enough_memory(weights, device, settings):
             if is_random(weights):
                 self.pipe = random_pipeline(weights, _DTYPES[dtype])
             else:
@@ -87,7 +88,8 @@ class OpenSoraGenerator:
 
     def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> Any:
         settings: dict[str, Any] = dict(request.settings)
-        with enough_memory(f"{request.num_frames} frames of {request.height}x{request.width}"):
+        what = f"{request.num_frames} frames of {request.height}x{request.width}"
+        with enough_memory(what, self.device, settings):
             return self.pipe(
                 request.case.prompt,
                 height=request.height,
