@@ -48,7 +48,12 @@ StoreOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cuda:1, cpu; auto takes a GPU if there is one.")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="Where clips are made: local.")]
 EngineOption = Annotated[str, typer.Option("--engine", help="Who computes VBench's dimensions: ours, or official.")]
+ReaderOption = Annotated[
+    str, typer.Option("--reader", help="Who decodes the clips that are not scored yet: pyav, or decord.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and scored, and stop.")]
+INTERRUPTED = 130
+"""What typer exits with on Ctrl-C: it does not let a KeyboardInterrupt through."""
 DEFAULT_STORE = Path("runs/store")
 
 
@@ -67,6 +72,7 @@ def run(
     dry_run: DryRunOption = False,
     executor: ExecutorOption = "local",
     engine: EngineOption = "ours",
+    reader: ReaderOption = "pyav",
     device: DeviceOption = "auto",
 ) -> None:
     """Generate and score a suite under several guidances; print the table. The same command again resumes."""
@@ -86,7 +92,7 @@ def run(
     if dry_run:
         print(verbs.dry_run(plan, store))
         return
-    _finish(verbs.run(plan, store, output, executor, device, engine))
+    _finish(verbs.run(plan, store, output, executor, device, engine, reader))
 
 
 @app.command()
@@ -121,11 +127,12 @@ def sweep(
         limit=limit,
         seeds=seeds,
         settings=set_ or (),
+        dry=dry_run,
     )
     if dry_run:
         print(verbs.dry_run(plan, store))
         return
-    _finish(verbs.sweep(plan, store, output or Path("runs") / f"sweep-{suite}-{model}", executor, device))
+    _finish(verbs.sweep(plan, store, output, executor, device))
 
 
 @app.command()
@@ -171,12 +178,13 @@ def score(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     engine: EngineOption = "ours",
+    reader: ReaderOption = "pyav",
     device: DeviceOption = "auto",
 ) -> None:
     """Score any folder of videos."""
     from stg_eval import verbs
 
-    _finish(verbs.score(folder, reference, metrics, output, store, device, engine))
+    _finish(verbs.score(folder, reference, metrics, output, store, device, engine, reader))
 
 
 @app.command()
@@ -377,9 +385,10 @@ def main() -> None:
     except StgEvalError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; what is finished is kept, the same command resumes", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("stopped; what is finished is kept, the same command resumes", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

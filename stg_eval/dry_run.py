@@ -31,7 +31,7 @@ def forecast(plan: Plan, store_path: Path) -> str:
     absent = _absent(plan, store_path)
     total = pixels = 0.0
     for variant in plan.variants:
-        clips, new = len(plan.requests[variant.name]), absent[variant.name]
+        clips, new = len({r.key for r in plan.requests[variant.name]}), absent[variant.name]
         each = plan.tflops(variant.name)
         total += each * len(new)
         pixels += sum(r.num_frames * r.height * r.width for r in new)
@@ -53,13 +53,15 @@ def forecast(plan: Plan, store_path: Path) -> str:
         f"- Disk: about {pixels * bits / 8 / 1e9:,.2g} GB.",
         f"- Scored with: {', '.join(card.name for card in plan.metrics)}; compared with {plan.baseline}.",
     ]
+    if any(variant.guidance.restart for variant in plan.variants):
+        lines.append("- Restart runs part of its schedule again: these extra steps are not counted.")
     lines += [f"- Missing: {line}" for line in _missing(plan)] or ["- Missing: nothing."]
     return "\n".join(lines)
 
 
 def _absent(plan: Plan, store_path: Path) -> Mapping[str, Sequence[Request]]:
     if not (store_path / "store.sqlite").is_file():
-        return plan.requests
+        return {name: list({r.key: r for r in requests}.values()) for name, requests in plan.requests.items()}
     with Store(store_path, write=False) as store:
         return run.missing(plan, store)
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from stg_eval.types import StgEvalError
 
 FORMAT = 1
+
+
+class DamagedResults(StgEvalError):
+    """The files of a run do not fit together, or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,7 @@ class Column:
     signature: str
     note: str
     kind: str
-    """"clip": every clip has a value in scores.csv. "set": only the set has one."""
+    """"clip": every clip has a value in scores.csv. "set": only the set has one; scores.csv says which clips count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,8 @@ class Results:
     columns: tuple[Column, ...]
     estimates: tuple[Estimate, ...]
     scores: pd.DataFrame
-    """One row a clip: variant, case, prompt, label, tags, seed, key, file, then one column a clip metric."""
+    """One row a clip: variant, case, prompt, label, tags, seed, key, file, then one column a metric: scores of a clip
+    metric, for a set metric whether it counts the clip (see `stg_eval.summary.counted`)."""
 
     @property
     def variants(self) -> list[str]:
@@ -88,37 +94,61 @@ class Results:
 
 
 def save(results: Results) -> None:
-    """Write the three files, table.json last: its presence marks a complete set. Same input, same bytes."""
-    results.path.mkdir(parents=True, exist_ok=True)
-    _write(results.path / "run.json", json.dumps(results.run, indent=1, ensure_ascii=False) + "\n")
-    _write(results.path / "scores.csv", results.scores.to_csv(index=False, lineterminator="\n"))
+    """Write the three files, table.json last: its presence marks a complete set. Same input, same bytes.
+
+    Raises StgEvalError where the disk refuses.
+    """
     table = {
         "format": FORMAT,
         "columns": [asdict(c) for c in results.columns],
         "estimates": [asdict(e) for e in results.estimates],
     }
-    _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+    try:
+        results.path.mkdir(parents=True, exist_ok=True)
+        (results.path / "table.json").unlink(missing_ok=True)
+        _write(results.path / "run.json", json.dumps(results.run, indent=1, ensure_ascii=False) + "\n")
+        _write(results.path / "scores.csv", results.scores.to_csv(index=False, lineterminator="\n"))
+        _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise StgEvalError(
+            f"cannot write the results to {results.path} ({error.strerror}); mend that and run the same command again, "
+            "what is finished is kept"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a run, and refuse before any work one that results could not be written to after it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StgEvalError(f"cannot write to {path} ({error.strerror}); choose another with --output") from error
 
 
 def load(path: Path) -> Results:
-    """Read a run directory. Raises StgEvalError if it is not one, is incomplete, or was written by a newer version."""
+    """Read a run directory. Raises StgEvalError if it is not one or was written by a newer version, DamagedResults."""
     if not (path / "table.json").is_file():
         raise StgEvalError(f"{path} holds no finished run (no table.json); give a folder that `stg-eval run` wrote")
     try:
-        table = json.loads((path / "table.json").read_text())
-        run = json.loads((path / "run.json").read_text())
-        scores = pd.read_csv(path / "scores.csv", dtype={"case": str, "prompt": str, "key": str, "file": str})
-    except (OSError, ValueError) as error:
-        raise StgEvalError(f"{path} is damaged ({error}); run the same `stg-eval run` again") from error
-    if table["format"] > FORMAT:
-        raise StgEvalError(f"{path} was written by a newer stg-eval (format {table['format']}); upgrade stg-eval")
-    return Results(
-        path,
-        run,
-        tuple(Column(**c) for c in table["columns"]),
-        tuple(Estimate(**e) for e in table["estimates"]),
-        scores,
-    )
+        table = json.loads((path / "table.json").read_text(encoding="utf-8"))
+        if table["format"] > FORMAT:
+            raise StgEvalError(f"{path} was written by a newer stg-eval (format {table['format']}); upgrade stg-eval")
+        run = dict(json.loads((path / "run.json").read_text(encoding="utf-8")))
+        columns = tuple(Column(**c) for c in table["columns"])
+        scores = read_scores(path / "scores.csv", columns)
+        estimates = tuple(Estimate(**e) for e in table["estimates"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedResults(f"{path} is damaged ({error}); run the same `stg-eval run` again") from error
+    return Results(path, run, columns, estimates, scores)
+
+
+def read_scores(file: Path | IO[bytes], columns: Sequence[Column]) -> pd.DataFrame:
+    """Results.scores from CSV: text stays text even if it looks like a number or like "NA"; only numbers may lack."""
+    text = dict.fromkeys(("variant", "case", "prompt", "tags", "key", "file"), str)
+    numbers = ["label", *(column.name for column in columns)]
+    return pd.read_csv(file, dtype=text, keep_default_na=False, na_values={name: [""] for name in numbers})
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,28 +20,37 @@ from stg_eval.score import Item, Loaded
 from stg_eval.store import Store
 from stg_eval.suites import Reference, open_dataset
 from stg_eval.types import Clip, Request, StgEvalError, to_json
-from stg_eval.video import write_video
+from stg_eval.video import Reader, write_video
 
 Executor = Callable[..., Iterable[tuple[Sequence[Request], Sequence[np.ndarray | StgEvalError], float]]]
 EXECUTORS: dict[str, Executor] = {"local": local.generate}
 
 
 def run(
-    plan: Plan, *, store_path: Path, output: Path, device: str, executor: str = "local", engine: str = "ours"
+    plan: Plan,
+    *,
+    store_path: Path,
+    output: Path,
+    device: str,
+    executor: str = "local",
+    engine: str = "ours",
+    reader: Reader = "pyav",
 ) -> Results:
     """Make and score every clip of the plan that is not in the store yet, and write the results to `output`.
 
     Clips that could not be made or read are named in `Results.run["missing"]`; the rest counts. Raises StgEvalError
     for what stops the whole run; whatever was finished by then stays in the store, and the same command resumes.
     """
+    if executor not in EXECUTORS:
+        raise StgEvalError(f"unknown executor {executor!r} (known: {', '.join(EXECUTORS)})")
     check_output(output, plan)
     loaded = score.load_metrics(plan.metrics, device, engine)
+    reference = _reference(plan)
     with Store(store_path) as store:
         problems = _generate(plan, store, EXECUTORS[executor], device)
-        outcome = _score(plan, store, loaded)
-        reference = _reference(plan)
+        outcome = _score(plan, store, loaded, reader)
         wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
-        real = score.reference_features(reference, wanted, store) if reference else {}
+        real = score.reference_features(reference, wanted, store, reader) if reference else {}
         table = _score_table(plan, store, loaded)
         estimates = summary.estimates(
             table,
@@ -52,10 +61,12 @@ def run(
             baseline=plan.baseline,
             cluster=plan.suite.cluster,
             published={v.name: v.published for v in plan.variants},
+            keep_static=plan.suite.keep_static,
         )
     record = describe(plan, store_path, device)
     record["missing"] = _missing(plan, problems | outcome.unreadable)
-    record["problems"] = outcome.problems
+    record["problems"] = _problems(plan, outcome)
+    record["reader"] = reader
     record["features"] = summary.features_record(plan.metrics, loaded, reference)
     final = Results(output, record, summary.columns(plan.metrics, loaded, estimates), estimates, table)
     results.save(final)
@@ -63,26 +74,26 @@ def run(
 
 
 def check_output(output: Path, plan: Plan) -> None:
-    """Refuse before any work what would fail after it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StgEvalError(f"cannot write to {output} ({error.strerror}); choose another with --output") from error
-    if not (output / "run.json").is_file():
+    """Refuse before any work what would fail after it, and a folder that holds another run."""
+    results.check_writable(output)
+    if not (output / "table.json").is_file():
         return
-    previous = results.load(output).run if (output / "table.json").is_file() else None
-    if previous and (previous["suite"], previous["model"]) != (plan.suite.name, plan.card.name):
+    try:
+        previous = results.load(output).run
+    except results.DamagedResults:  # this run writes it anew
+        return
+    if (previous["suite"], previous["model"]) != (plan.suite.name, plan.card.name):
         raise StgEvalError(
             f"{output} holds a run of {previous['suite']} with {previous['model']}; choose another folder with --output"
         )
 
 
 def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
-    """Variant -> requests whose clip is not in the store."""
-    return {v.name: [r for r in plan.requests[v.name] if store.clip(r.key) is None] for v in plan.variants}
+    """Variant -> requests whose clip is not in the store; requests for one clip count once."""
+    return {
+        v.name: list({r.key: r for r in plan.requests[v.name] if store.clip(r.key) is None}.values())
+        for v in plan.variants
+    }
 
 
 def describe(plan: Plan, store_path: Path, device: str) -> dict[str, Any]:
@@ -121,12 +132,14 @@ def _variant(variant: Variant) -> dict[str, Any]:
 
 def _generate(plan: Plan, store: Store, execute: Executor, device: str) -> dict[str, str]:
     """Fill the store; returns key -> problem for clips that the model could not make."""
-    todo = []
+    todo, seen = [], set[str]()
     for variant in plan.variants:
         for batch in plan.batches(variant.name):
-            absent = tuple(dict.fromkeys(r for r in batch if store.clip(r.key) is None))
+            # Two cases of a suite may ask for one clip: they differ in id and tags alone.
+            absent = {r.key: r for r in batch if r.key not in seen and store.clip(r.key) is None}
+            seen |= absent.keys()
             if absent:
-                todo.append(absent)
+                todo.append(tuple(absent.values()))
     problems: dict[str, str] = {}
     with progress("Generating", sum(map(len, todo))) as advance:
         for requests, frames, seconds in execute(todo, card=plan.card, device=device):
@@ -167,17 +180,19 @@ def _clip(store: Store, request: Request, file: Path, shape: tuple[int, ...], se
     )
 
 
-def _score(plan: Plan, store: Store, loaded: Loaded) -> score.Outcome:
+def _score(plan: Plan, store: Store, loaded: Loaded, reader: Reader) -> score.Outcome:
     """Score all clips there are, variant by variant."""
     wanted: dict[str, set[str]] = {}
-    items = []
+    items: dict[str, Item] = {}
     for variant in plan.variants:
         requests = plan.requests[variant.name]
         for card in plan.metrics:
             scored = plan.scored(card, variant.name)
             wanted.setdefault(card.name, set()).update(r.key for r, yes in zip(requests, scored, strict=True) if yes)
-        items += [Item(r.key, store.clip_file(r), r.case) for r in requests if store.clip(r.key)]
-    return score.score_items(items, loaded, store, applies=lambda name, item: item.key in wanted[name])
+        items |= {r.key: Item(r.key, store.clip_file(r), r.case) for r in requests if store.clip(r.key)}
+    return score.score_items(
+        list(items.values()), loaded, store, applies=lambda name, item: item.key in wanted[name], reader=reader
+    )
 
 
 def _reference(plan: Plan) -> Reference | None:
@@ -209,9 +224,11 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
             }
         )
         for card in plan.metrics:
-            if card.kind == "clip":
+            wanted = plan.scored(card, variant.name)
+            if card.kind == "set":
+                part[card.name] = wanted
+            else:
                 found = store.scores(keys, loaded[card.name].signature)
-                wanted = plan.scored(card, variant.name)
                 part[card.name] = [found.get(k, np.nan) if w else np.nan for k, w in zip(keys, wanted, strict=True)]
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
@@ -228,4 +245,17 @@ def _missing(plan: Plan, problems: dict[str, str]) -> list[dict[str, Any]]:
         for variant in plan.variants
         for request in plan.requests[variant.name]
         if request.key in problems
+    ]
+
+
+def _problems(plan: Plan, outcome: score.Outcome) -> list[dict[str, str | int]]:
+    """{variant, case, seed, key, metric, problem} of clips that are there and lack a metric's value."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for problem in outcome.problems:
+        found.setdefault(problem["key"], []).append(problem)
+    return [
+        {"variant": variant.name, "case": request.case.id, "seed": request.seed, **problem}
+        for variant in plan.variants
+        for request in plan.requests[variant.name]
+        for problem in found.get(request.key, ())
     ]

@@ -26,10 +26,10 @@ from stg_eval.reports.report import write_report
 from stg_eval.results import Results
 from stg_eval.score import Item
 from stg_eval.store import Store
-from stg_eval.suites import Suite, open_dataset
+from stg_eval.suites import Reference, Suite, open_dataset
 from stg_eval.suites.folder import folder_reference
 from stg_eval.types import Guidance, StgEvalError
-from stg_eval.video import find_videos, write_video
+from stg_eval.video import check_reader, find_videos, write_video
 
 
 class Finished(NamedTuple):
@@ -68,13 +68,26 @@ def plan(
     )
 
 
-def run(plan: Plan, store: Path, output: Path | None, executor: str, device: str, engine: str = "ours") -> Finished:
+def run(
+    plan: Plan,
+    store: Path,
+    output: Path | None,
+    executor: str,
+    device: str,
+    engine: str = "ours",
+    reader: str = "pyav",
+) -> Finished:
     """Make, score and report a plan."""
-    if executor not in running.EXECUTORS:
-        raise StgEvalError(f"unknown executor {executor!r} (known: {', '.join(running.EXECUTORS)})")
     output = output or Path("runs") / f"{plan.suite.name}-{plan.card.name}"
-    device = _device(device)
-    final = running.run(plan, store_path=store, output=output, device=device, executor=executor, engine=engine)
+    final = running.run(
+        plan,
+        store_path=store,
+        output=output,
+        device=_device(device),
+        executor=executor,
+        engine=engine,
+        reader=check_reader(reader),
+    )
     page = write_report([final], store, output / "report")
     return Finished(tables.markdown(final), page, _missing_lines(final))
 
@@ -91,16 +104,18 @@ def sweep_plan(
     limit: int | None = None,
     seeds: int | None = None,
     settings: Sequence[str] = (),
+    dry: bool = False,
 ) -> Plan:
     """The plan of every combination of layers, scales and modes (comma-separated) around `base`."""
     card = generators.card(model)
     guidance = card.presets[base].guidance if base in card.presets else Guidance.parse(base)
     variants = sweeping.signatures(guidance, _names(layers), _names(scales), _names(modes))
-    return plan(suite, model, guidance=variants, metrics=metrics, limit=limit, seeds=seeds, settings=settings)
+    return plan(suite, model, guidance=variants, metrics=metrics, limit=limit, seeds=seeds, settings=settings, dry=dry)
 
 
-def sweep(plan: Plan, store: Path, output: Path, executor: str, device: str) -> Finished:
+def sweep(plan: Plan, store: Path, output: Path | None, executor: str, device: str) -> Finished:
     """Run a sweep's plan; sweep.csv holds the tidy table."""
+    output = output or Path("runs") / f"sweep-{plan.suite.name}-{plan.card.name}"
     finished = run(plan, store, output, executor, device)
     tidy = output / "sweep.csv"
     sweeping.tidy(results.load(output)).to_csv(tidy, index=False, lineterminator="\n")
@@ -164,41 +179,40 @@ def score(
     store_path: Path,
     device: str,
     engine: str = "ours",
+    reader: str = "pyav",
 ) -> Finished:
     """Score a folder of videos; set metrics that need real clips join in when `reference` is given."""
+    name = folder.resolve().name
     videos = find_videos(folder)
-    cards = _folder_metrics(_names(metrics), reference is not None, len(videos))
-    device = _device(device)
+    real_clips = folder_reference(reference) if reference else None
+    cards = _folder_metrics(_names(metrics), len(videos), real_clips)
+    device, read_by = _device(device), check_reader(reader)
+    if output:
+        results.check_writable(output)
+    items = _folder_items(videos)
     loaded = scoring.load_metrics(cards, device, engine)
     with Store(store_path) as store:
-        items = [Item(scoring.file_key(path), path, None) for path in videos]
-        outcome = scoring.score_items(items, loaded, store)
-        real_clips = folder_reference(reference) if reference else None
+        outcome = scoring.score_items(items, loaded, store, reader=read_by)
         wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
-        real = scoring.reference_features(real_clips, wanted, store) if real_clips else {}
+        real = scoring.reference_features(real_clips, wanted, store, read_by) if real_clips else {}
         table = _folder_table(folder, items, cards, loaded, store)
         estimates = summary.estimates(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
+    rows = {item.key: {"variant": name, "case": str(item.path.relative_to(folder)), "seed": 0} for item in items}
     record = {
         "suite": "folder",
-        "title": f"Videos in {folder.name}",
+        "title": f"Videos in {name}",
         "model": "files",
-        "variants": [{"name": folder.name, "signature": str(len(items)) + " files"}],
+        "variants": [{"name": name, "signature": str(len(items)) + " files"}],
         "baseline": None,
         "cluster": "sample",
         "expected": len(items),
         "store": str(store_path.resolve()),
+        "reader": read_by,
         "provenance": provenance(device),
-        "problems": outcome.problems,
+        "problems": [rows[problem["key"]] | problem for problem in outcome.problems],
         "features": summary.features_record(cards, loaded, real_clips),
         "missing": [
-            {
-                "variant": folder.name,
-                "case": str(i.path.relative_to(folder)),
-                "seed": 0,
-                "problem": outcome.unreadable[i.key],
-            }
-            for i in items
-            if i.key in outcome.unreadable
+            row | {"problem": outcome.unreadable[key]} for key, row in rows.items() if key in outcome.unreadable
         ],
     }
     final = Results(output or folder, record, summary.columns(cards, loaded, estimates), estimates, table)
@@ -318,40 +332,62 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _device(name: str) -> str:
+    """`auto` resolved, and any other name tried out. Raises StgEvalError."""
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise StgEvalError(f"--device {name}: torch sees no GPU here; use --device cpu, or see `stg-eval doctor`")
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without this kind of device
+        reason = str(error).splitlines()[0]
+        raise StgEvalError(f"--device {name} cannot be used ({reason}); see `stg-eval doctor`") from error
     return name
 
 
-def _folder_metrics(names: Sequence[str], has_reference: bool, n: int) -> list[MetricCard]:
-    if not names:
-        usable = [
-            card
-            for card in registry.METRICS.values()
-            if not card.needs_case
-            and card.min_clips <= n
-            and not card.name.endswith("_sprites")
-            and card.needs_reference <= has_reference
-            and all(weights.is_present(w) for w in card.weights)
-        ]
-        return usable
-    cards = [registry.card(name) for name in names]
+def _folder_metrics(names: Sequence[str], n: int, real: Reference | None) -> list[MetricCard]:
+    """The metrics asked for, or all that need nothing but the folder's `n` videos, the real clips and the weights here.
+
+    Raises StgEvalError for one that cannot be computed from these.
+    """
+    cards = [registry.card(name) for name in names] or [
+        card
+        for card in registry.METRICS.values()
+        if not card.needs_case
+        and card.min_clips <= n
+        and not card.name.endswith("_sprites")
+        and card.needs_reference <= (real is not None)
+        and all(weights.is_present(w) for w in card.weights)
+    ]
     for card in cards:
         if card.needs_case:
             raise StgEvalError(f"{card.name} compares a clip with its prompt or label, which a folder does not tell")
-        if card.needs_reference and not has_reference:
+        if card.needs_reference and real is None:
             raise StgEvalError(f"{card.name} compares with real clips; give their folder with --reference")
+        if card.needs_reference and real and real.count < card.min_clips:
+            raise StgEvalError(
+                f"{card.name} needs at least {card.min_clips} real clips, and --reference holds {real.count}"
+            )
         if n < card.min_clips:
             raise StgEvalError(f"{card.name} needs at least {card.min_clips} clips, and the folder holds {n}")
     return cards
+
+
+def _folder_items(videos: Sequence[Path]) -> list[Item]:
+    """Raises StgEvalError for a video that is there twice: it would count as two that agree."""
+    seen: dict[str, Path] = {}
+    for path in videos:
+        key = scoring.file_key(path)
+        if key in seen:
+            raise StgEvalError(f"{path} is the same file as {seen[key]}; remove one of them")
+        seen[key] = path
+    return [Item(key, path, None) for key, path in seen.items()]
 
 
 def _folder_table(
@@ -360,7 +396,7 @@ def _folder_table(
     keys = [item.key for item in items]
     table = pd.DataFrame(
         {
-            "variant": folder.name,
+            "variant": folder.resolve().name,
             "case": [str(item.path.relative_to(folder)) for item in items],
             "prompt": "",
             "label": pd.array([None] * len(items), dtype="Int64"),
@@ -379,5 +415,7 @@ def _folder_table(
 
 def _missing_lines(final: Results) -> list[str]:
     lines = [f"{m['variant']}, {m['case']}, seed {m['seed']}: {m['problem']}" for m in final.run["missing"]]
-    lines += [f"{p['metric']}: {p['problem']}" for p in final.run["problems"]]
+    lines += [
+        f"{p['variant']}, {p['case']}, seed {p['seed']}, {p['metric']}: {p['problem']}" for p in final.run["problems"]
+    ]
     return lines + [f"{e.variant}, {e.metric}: {e.problem}" for e in final.estimates if e.problem]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +37,8 @@ def places(tmp_path: Path) -> tuple[str, ...]:
         (("run", "--suite", "demo", "--model", "tiny", "--set", "num_inference_steps=many"), "does not fit"),
         (("run", "--suite", "demo", "--model", "tiny", "--limit", "5"), "needs at least 64 clips"),
         (("run", "--suite", "demo", "--model", "tiny", "--executor", "slurm"), "unknown executor"),
+        (("run", "--suite", "demo", "--model", "tiny", "--reader", "opencv"), "unknown reader"),
+        (("run", "--suite", "demo", "--model", "tiny", "--device", "foo"), "--device foo cannot be used"),
         (("run", "--suite", "demo", "--model", "svd"), "needs a first frame"),
         (("run", "--suite", "no/such.yaml", "--model", "tiny"), "no suite at"),
         (("score", "no/such/folder"), "not a folder"),
@@ -53,6 +57,67 @@ def test_bad_input_gives_one_clear_line_and_code_2(
     (line,) = answer.err.strip().splitlines()
     assert line.startswith("error: ")
     assert says in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (("encoding=foo",), "unknown encoding 'foo'"),
+        (("fps=nan",), "fps=nan does not fit"),
+        (("fps=2000",), "fps must lie between 0 and 1000"),
+        (("num_frames=nan",), "num_frames=nan does not fit"),
+        (("num_frames=inf",), "num_frames=inf does not fit"),
+        (("dtype=foo",), "dtype is one of float32"),
+        (("height=15", "encoding=h264-crf17"), "odd sides"),
+    ],
+)
+def test_settings_that_could_never_be_made_are_refused_even_by_a_dry_run(
+    run_cli: Callable, tmp_path: Path, settings: tuple[str, ...], says: str
+) -> None:
+    given = [argument for setting in settings for argument in ("--set", setting)]
+    for more in ((), ("--dry-run",)):
+        answer = run_cli(*DEMO, *places(tmp_path), *given, *more)
+        assert (answer.code, answer.out) == (2, "")
+        (line,) = answer.err.strip().splitlines()
+        assert says in line
+
+
+@pytest.mark.parametrize(("clips", "says"), [(None, "has none; drop it"), (3, "needs at least 64 real clips")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_real_clips_that_are_not_enough_are_missed_before_any_clip_is_made(
+    run_cli: Callable, tmp_path: Path, clips: int | None, says: str, more: tuple[str, ...]
+) -> None:
+    suite = tmp_path / "own.yaml"
+    text = "name: own\ntitle: Own\ndataset: sprites\nsamples: {default: 16}\nclips: 192\nmetrics: [fvd_sprites]\n"
+    suite.write_text(text + (f"reference_clips: {clips}\n" if clips else ""))
+    answer = run_cli("run", "--suite", suite, "--model", "tiny", *places(tmp_path), *more)
+    assert answer.code == 2
+    assert says in answer.err
+    assert not (tmp_path / "store").exists()
+
+
+STOPPED = """
+import sys, time
+from stg_eval import cli, listing
+def show(what, model):
+    print("working", flush=True)
+    time.sleep(60)
+listing.show = show
+sys.argv = ["stg-eval", "list"]
+cli.main()
+"""
+
+
+def test_ctrl_c_says_that_the_same_command_resumes() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert err == "stopped; what is finished is kept, the same command resumes\n"
 
 
 HELP = """
@@ -105,6 +170,28 @@ def test_dry_run_makes_nothing(run_cli: Callable, tmp_path: Path) -> None:
     assert answer.code == 0
     assert "to make" in answer.out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_it_does_not_count(run_cli: Callable, tmp_path: Path) -> None:
+    answer = run_cli(*DEMO, *places(tmp_path), "--dry-run", "--guidance", "cfg3+restart[1,10]x3")
+    assert "extra steps are not counted" in answer.out
+    assert "extra steps" not in run_cli(*DEMO, *places(tmp_path), "--dry-run").out
+
+
+def test_a_dry_sweep_counts_data_that_is_not_there(
+    run_cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STG_EVAL_DATA", str(tmp_path))
+    answer = run_cli(
+        "sweep", "--suite", "evalcrafter", "--model", "mochi", "--layers", "35", "--modes", "stg-a:joint", "--dry-run"
+    )
+    assert answer.code == 0, answer.err
+    assert "- Missing: " in answer.out
+
+
+def test_a_metric_named_twice_is_listed_once(run_cli: Callable, tmp_path: Path) -> None:
+    answer = run_cli(*DEMO, *places(tmp_path), "--dry-run", "--metrics", "is_sprites,is_sprites")
+    assert "Scored with: is_sprites; " in answer.out
 
 
 def test_a_run_prints_its_table_and_page_and_a_second_run_reuses_its_clips(run_cli: Callable, tmp_path: Path) -> None:
@@ -171,6 +258,14 @@ def test_output_that_cannot_be_written_is_refused_before_any_work(run_cli: Calla
     assert not (tmp_path / "store").exists()
 
 
+def test_a_damaged_earlier_run_is_written_anew(run_cli: Callable, tmp_path: Path) -> None:
+    assert run_cli(*CHEAP, *places(tmp_path)).code == 0
+    (tmp_path / "run" / "run.json").write_text("{")
+    assert "is damaged" in run_cli("show", tmp_path / "run").err
+    assert run_cli(*CHEAP, *places(tmp_path)).code == 0
+    assert run_cli("show", tmp_path / "run").code == 0
+
+
 def test_a_store_of_a_newer_version_is_refused(run_cli: Callable, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     with sqlite3.connect(tmp_path / "store" / "store.sqlite") as db:
@@ -196,6 +291,61 @@ def test_a_folder_is_scored_and_its_broken_files_are_named(
     assert "good-0" not in answer.err
     scores = (tmp_path / "run" / "scores.csv").read_text()
     assert "single.mp4" in scores
+
+
+def test_a_clip_without_a_score_is_named_by_every_run(run_cli: Callable, tmp_path: Path, make_video: Callable) -> None:
+    folder = make_video("good.mp4").parent
+    make_video("single.mp4", num_frames=1)
+    arguments = ("score", folder, "--metrics", "temporal_flickering", *places(tmp_path))
+    first, again = run_cli(*arguments), run_cli(*arguments)
+    assert first.code == again.code == 1
+    for answer in (first, again):
+        assert "single.mp4, seed 0, temporal_flickering: not defined" in answer.err
+        assert "good.mp4" not in answer.err
+
+
+def test_a_folder_is_named_wherever_one_stands(
+    run_cli: Callable, tmp_path: Path, make_video: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_video(folder=tmp_path / "2024").parent
+    monkeypatch.chdir(folder)
+    answer = run_cli("score", ".", "--metrics", "temporal_flickering", *places(tmp_path))
+    assert answer.code == 0, answer.err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["title"] == "Videos in 2024"
+    assert run_cli("report", tmp_path / "run").code == 0, "a name that looks like a number"
+
+
+def test_videos_that_cannot_be_scored_are_refused_before_any_work(
+    run_cli: Callable, tmp_path: Path, make_video: Callable
+) -> None:
+    store = ("--store", tmp_path / "store")
+    folder = make_video("a.mp4").parent
+    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    twice = run_cli("score", folder, *store)
+    assert "b.mp4 is the same file as" in twice.err
+    (folder / "b.mp4").unlink()
+    few = run_cli("score", folder, "--reference", folder, "--metrics", "pixel_distance_sprites", *store)
+    assert "needs at least 64 real clips, and --reference holds 1" in few.err
+    unwritable = run_cli("score", folder, "--output", "/proc/x/y", *store)
+    assert "cannot write to /proc/x/y" in unwritable.err
+    (folder / "c.mp4").symlink_to(folder / "gone.mp4")
+    assert "c.mp4 is named like a video and is a broken link" in run_cli("score", folder, *store).err
+    assert not (tmp_path / "store").exists()
+
+
+def test_clips_read_by_decord_get_the_same_scores_and_the_run_says_so(
+    run_cli: Callable, tmp_path: Path, make_video: Callable
+) -> None:
+    pytest.importorskip("decord")
+    folder = make_video().parent
+    found = {}
+    for reader in ("pyav", "decord"):
+        places = ("--store", tmp_path / reader / "store", "--output", tmp_path / reader)
+        answer = run_cli("score", folder, "--metrics", "temporal_flickering", "--reader", reader, *places)
+        assert answer.code == 0, answer.err
+        assert json.loads((tmp_path / reader / "run.json").read_text())["reader"] == reader
+        found[reader] = (tmp_path / reader / "scores.csv").read_bytes()
+    assert found["decord"] == found["pyav"]
 
 
 def test_a_folder_without_videos_is_refused(run_cli: Callable, tmp_path: Path) -> None:

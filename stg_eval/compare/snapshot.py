@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stg_eval import __version__, results
+from stg_eval import __version__, results, summary
 from stg_eval.results import Column
 from stg_eval.store import Store
 from stg_eval.types import StgEvalError
@@ -36,14 +36,18 @@ class Snapshot:
     """run.json, see `stg_eval.results.Results.run`."""
     columns: tuple[Column, ...]
     scores: pd.DataFrame
-    """One row a clip that exists: variant, case, prompt, label, seed, key, then one column a clip metric."""
+    """One row a clip that exists: variant, case, prompt, label, seed, key, then the metrics, as in Results.scores."""
     features: Mapping[str, np.ndarray]
-    """Extractor signature -> float32 [rows of scores, D]; a row of nan where a clip has none."""
+    """Extractor signature -> float32 [rows of scores, D]; a row of nan where a clip has none, or no metric counts it."""
     store: Path | None
     """Where the clips lie; None for a baseline file."""
 
+    def counted(self, metric: str) -> np.ndarray:
+        """Which rows of scores a set metric counts, bool [rows]."""
+        return summary.counted(self.scores, metric)
+
     def set_features(self, metric: str) -> np.ndarray:
-        """Features of a set metric, [rows of scores, D]."""
+        """Features of a set metric, [rows of scores, D], whether it counts the row or another with its extractor."""
         return self.features[self.run["features"][metric]["extractor"]]
 
 
@@ -111,11 +115,14 @@ def _of_run(path: Path) -> Snapshot:
     rows = found.scores[["variant", "case", "seed"]].itertuples(index=False, name=None)
     scores = found.scores[[row not in absent for row in rows]].reset_index(drop=True)
     store_path = Path(found.run["store"])
-    features = {}
-    extractors = {entry["extractor"] for entry in found.run.get("features", {}).values()}
+    wanted: dict[str, np.ndarray] = {}
+    for metric, entry in found.run.get("features", {}).items():
+        wanted[entry["extractor"]] = wanted.get(entry["extractor"], False) | summary.counted(scores, metric)
     with Store(store_path, write=False) as store:
-        for extractor in extractors:
-            features[extractor] = _stack(store.features(list(scores["key"]), extractor), scores["key"])
+        features = {
+            extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
+            for extractor, rows in wanted.items()
+        }
     return Snapshot(
         path=path,
         run=found.run,
@@ -149,15 +156,14 @@ def _read(path: Path) -> Snapshot:
                     f"{path} was written by a newer stg-eval ({header['stg_eval']}, format {header['format']}); "
                     "upgrade stg-eval, or write it again with --update-baseline"
                 )
-            dtypes = {"case": str, "prompt": str, "key": str}
-            scores = pd.read_csv(io.BytesIO(file.read("scores.csv")), dtype=dtypes)
+            columns = tuple(Column(**column) for column in header["columns"])
+            scores = results.read_scores(io.BytesIO(file.read("scores.csv")), columns)
             features = {
                 extractor: np.load(io.BytesIO(file.read(f"features-{number}.npy")), allow_pickle=False)
                 for number, extractor in enumerate(header["features"])
             }
         if any(len(array) != len(scores) for array in features.values()):
             raise ValueError("features and scores do not match")
-        columns = tuple(Column(**column) for column in header["columns"])
         run = header["run"]
     except _DAMAGE as error:
         raise StgEvalError(
