@@ -49,7 +49,7 @@ FAMILY = Family(
     layer_map=COGVIDEOX,
     arguments=text_arguments,
     size_multiple=16,
-    frames_multiple=4,
+    frames_multiple=8,  # the VAE decodes two latent frames, eight of the clip, at a time
 )
 
 

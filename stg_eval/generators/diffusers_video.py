@@ -161,7 +161,7 @@ class PipelineGenerator:
                 f"{request.model} needs height and width divisible by {size}, not {request.height}x{request.width}"
             )
         if (request.num_frames - 1) % frames:
-            near = 1 + round((request.num_frames - 1) / frames) * frames
+            near = 1 + max(1, round((request.num_frames - 1) / frames)) * frames
             raise StgEvalError(
                 f"{request.model} makes 1 + a multiple of {frames} frames, not {request.num_frames}; try {near}"
             )

@@ -233,6 +233,8 @@ def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) ->
     ("name", "change", "message"),
     [
         ("mochi", {"num_frames": 8}, "1 \\+ a multiple of 6 frames, not 8; try 7"),
+        ("cogvideox", {"num_frames": 5}, "1 \\+ a multiple of 8 frames, not 5; try 9"),
+        ("cogvideox", {"num_frames": 21}, "not 21; try 17"),
         ("mochi", {"height": 40}, "divisible by 16, not 40x48"),
         ("mochi", {"num_inference_steps": 1}, "at least 2 steps"),
         ("mochi", {"guidance": "cfg0.5"}, "no CFG scale below 1"),
