@@ -37,6 +37,8 @@ class Predictions:
     """Kind of weak pass ("spatial", "temporal", "joint") -> its prediction."""
     delta: Tensor | None = None
     """What was added to c and u; None where there is no weak pass."""
+    rescale: float = 0.0
+    """How far what the scheduler gets is rescaled towards c, see `Guidance.rescale`."""
     recorded_bytes: int = 0
     """Memory the recorded prefix took, until the weak passes were done."""
 
@@ -62,7 +64,7 @@ def guided(
 
     Raises StgEvalError for a layer, attention or scheduler that the guidance cannot act on, before anything is run.
     """
-    predictions = Predictions()
+    predictions = Predictions(rescale=guidance.rescale)
     passes = weak_passes(denoiser, guidance, layer_map)
     if scheduler is None and (guidance.rescale or guidance.restart):
         raise StgEvalError("rescale and restart act on the scheduler, which this model does not offer; leave them out")

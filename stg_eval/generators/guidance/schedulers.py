@@ -110,20 +110,30 @@ def noise_levels(scheduler: Any) -> list[float]:
     return [float(x) for x in (1 - sigmas if scheduler.config.get("invert_sigmas") else sigmas)]
 
 
-def clean_sample(scheduler: Any, model_output: Tensor, sample: Tensor) -> Tensor:
-    """x0 as the model output implies it at the scheduler's current step. Shapes of the latents, float32."""
-    index = scheduler.step_index or 0
-    x, output, name = sample.float(), model_output.float(), type(scheduler).__name__
-    if name == "FlowMatchEulerDiscreteScheduler":
-        level = noise_levels(scheduler)[index]
-        return x + level * output if scheduler.config.get("invert_sigmas") else x - level * output
-    if name == "EulerDiscreteScheduler":
+def clean_sample_of(scheduler: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function (model output, sample) -> x0 that they imply at the scheduler's current step, in float32.
+
+    All in the shape of the latents. Raises StgEvalError for a scheduler whose formula is not known.
+    """
+    name, predicts = type(scheduler).__name__, scheduler.config.get("prediction_type")
+    flow = name == "FlowMatchEulerDiscreteScheduler"
+    if not flow and (name != "EulerDiscreteScheduler" or predicts not in ("v_prediction", "epsilon")):
+        raise StgEvalError(
+            "one-step predictions are known for FlowMatchEulerDiscreteScheduler, and for EulerDiscreteScheduler with "
+            f"v_prediction or epsilon; this model has {name}{f' with {predicts}' if predicts else ''}: choose another"
+        )
+
+    def clean_sample(model_output: Tensor, sample: Tensor) -> Tensor:
+        x, output, index = sample.float(), model_output.float(), scheduler.step_index or 0
+        if flow:
+            level = noise_levels(scheduler)[index]
+            return x + level * output if scheduler.config.get("invert_sigmas") else x - level * output
         sigma = float(scheduler.sigmas[index])
-        if scheduler.config["prediction_type"] == "v_prediction":
-            return x / (sigma**2 + 1) - output * float(sigma / (sigma**2 + 1) ** 0.5)
-        if scheduler.config["prediction_type"] == "epsilon":
+        if predicts == "epsilon":
             return x - sigma * output
-    raise StgEvalError(f"one-step predictions are not known for {name}")
+        return x / (sigma**2 + 1) - output * float(sigma / (sigma**2 + 1) ** 0.5)
+
+    return clean_sample
 
 
 def _interval(levels: Sequence[float], restart: Restart) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import Predictions
-from stg_eval.generators.guidance.schedulers import clean_sample, replaced_methods
+from stg_eval.generators.guidance.schedulers import clean_sample_of, replaced_methods
 
 
 @contextmanager
@@ -19,10 +20,16 @@ def one_step(scheduler: Any, predictions: Predictions, step: int) -> Iterator[di
 
     Gives a dictionary that is filled at that step: "c", "u", "weak-spatial", "weak-temporal", "weak-joint", "cfg",
     "stg", those of them that the guidance has, each x0 in the shape of the latents, float32. "stg" is the output
-    the scheduler gets, "cfg" that without the skip term. Open it within `guided`, and give its predictions.
+    the scheduler gets, "cfg" that without the skip term, both rescaled if the guidance has rescale. Open it within
+    `guided`, and give its predictions. Raises StgEvalError for a scheduler that does not tell its clean samples.
     """
     views: dict[str, Tensor] = {}
+    clean_sample = clean_sample_of(scheduler)
     advance, count = scheduler.step, 0
+
+    def rescaled(output: Tensor) -> Tensor:  # this step wraps the one that rescales
+        c = predictions.c
+        return equations.rescale(output, c, predictions.rescale) if predictions.rescale and c is not None else output
 
     @functools.wraps(advance)
     def watched(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -33,12 +40,12 @@ def one_step(scheduler: Any, predictions: Predictions, step: int) -> Iterator[di
                 "u": predictions.u,
                 **{f"weak-{kind}": weak for kind, weak in predictions.weak.items()},
             }
+            delta = predictions.delta
             if predictions.u is not None:
-                outputs["cfg"] = model_output
-            if predictions.delta is not None:
-                outputs["stg"] = model_output
-                outputs["cfg"] = model_output.float() - predictions.delta if "cfg" in outputs else None
-            views.update({k: clean_sample(scheduler, v, sample) for k, v in outputs.items() if v is not None})
+                outputs["cfg"] = rescaled(model_output if delta is None else model_output.float() - delta)
+            if delta is not None:
+                outputs["stg"] = rescaled(model_output)
+            views.update({k: clean_sample(v, sample) for k, v in outputs.items() if v is not None})
         count += 1
         return advance(model_output, timestep, sample, *args, **kwargs)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from stg_eval.generators.guidance.schedulers import clean_sample, noise_levels, renoise, restarted
+from stg_eval.generators.guidance.schedulers import clean_sample_of, noise_levels, renoise, restarted
 from stg_eval.types import Restart, StgEvalError
 
 Bench = Any
@@ -147,7 +147,7 @@ def test_clean_sample_of_the_true_prediction_is_the_data(name: str) -> None:
         else:
             x = (1 - level) * x0 + level * noise
             output = x0 - noise if name == "mochi" else noise - x0
-        torch.testing.assert_close(clean_sample(scheduler, output, x), x0.float(), rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(clean_sample_of(scheduler)(output, x), x0.float(), rtol=1e-4, atol=2e-4)
         scheduler.step(output, scheduler.timesteps[scheduler.step_index or 0], x)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from stg_eval.generators.guidance import equations, guided
+from stg_eval.generators.guidance import Predictions, equations, guided
 from stg_eval.generators.guidance.sweep import sweep_variants
 from stg_eval.generators.guidance.views import one_step
 from stg_eval.types import Guidance, StgEvalError
@@ -33,6 +33,27 @@ def test_views_of_a_step_combine_as_the_formula_says(bench: Callable[[str], Benc
     torch.testing.assert_close(views["stg"], equations.stg(u, c, p, 4.5, 2.0), rtol=1e-4, atol=1e-4)
     # the last step of a flow goes to its clean sample
     torch.testing.assert_close(views["stg"], watched.latents, rtol=1e-4, atol=1e-4)
+
+
+def test_under_rescale_the_view_is_still_what_the_scheduler_gets(bench: Callable[[str], Bench]) -> None:
+    mochi, guidance = bench("mochi"), Guidance.parse("cfg4.5+stg-a[35]w2+rescale1")
+    scheduler = mochi.pipeline.scheduler
+    with (
+        guided(mochi.denoiser, guidance, mochi.model.layer_map, batch_order="uc", scheduler=scheduler) as predictions,
+        one_step(scheduler, predictions, 1) as views,
+    ):
+        latents = mochi.trajectory(4.5).latents
+    # the last step of a flow goes to its clean sample
+    torch.testing.assert_close(views["stg"], latents, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cogvideox", "wan"])
+def test_a_scheduler_without_clean_samples_is_refused_before_the_first_step(
+    bench: Callable[[str], Bench], name: str
+) -> None:
+    scheduler = bench(name).pipeline.scheduler
+    with pytest.raises(StgEvalError, match=type(scheduler).__name__), one_step(scheduler, Predictions(), 0):
+        raise AssertionError("opened")
 
 
 def test_views_without_cfg_and_skip_are_the_conditional_prediction_alone(bench: Callable[[str], Bench]) -> None:
