@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -43,12 +43,14 @@ def estimates(
     baseline: str | None,
     cluster: Literal["case", "sample"],
     published: Mapping[str, Mapping[str, float]],
+    keep_static: Collection[str] = (),
 ) -> tuple[Estimate, ...]:
     """One Estimate for each variant and metric.
 
     `scores` has one row a clip that was asked for (Results.scores); rows of two variants are paired by (case, seed).
     `reference` maps extractor signatures to the real clips' features float32 [M, D]. Intervals resample cases
-    (`cluster="case"`: prompts are a sample of prompts) or clips ("sample": the classes are all there are).
+    (`cluster="case"`: prompts are a sample of prompts) or clips ("sample": the classes are all there are). Metrics in
+    `keep_static` count those clips of a case that a filter picks for each variant anew (see `case_means`).
     """
     out = []
     for variant in dict.fromkeys(scores["variant"]):
@@ -57,7 +59,7 @@ def estimates(
             ours = _of(scores, variant)
             theirs = _of(scores, baseline) if baseline not in (None, variant) else None
             if card.kind == "clip":
-                cell = _clip_cell(card, ours, theirs, cluster)
+                cell = _clip_cell(card, ours, theirs, cluster, card.name in keep_static)
             else:
                 cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)  # type: ignore[arg-type]
             out.append(
@@ -88,6 +90,26 @@ def features_record(
     }
 
 
+def counted(scores: pd.DataFrame, metric: str) -> np.ndarray:
+    """Which rows of Results.scores a set metric counts, bool [rows]: those that its column says. The store may hold
+    features of more clips, from another metric or an earlier run. Without a column (a folder's videos, older runs) it
+    counts all."""
+    return scores[metric].to_numpy(bool) if metric in scores else np.ones(len(scores), bool)
+
+
+def case_means(
+    cases: Sequence[object] | np.ndarray, values: np.ndarray, baseline_values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cases, and the mean of each side's scores of each, all [cases]; input [clips], nan where a side has none.
+
+    For scores of clips that VBench's static filter picks, anew for each variant and run: it may pick other seeds of a
+    case on the other side, so what is paired is the case, by the mean of its picks.
+    """
+    sides = pd.DataFrame({"values": values, "baseline": baseline_values})
+    means = sides.groupby(np.asarray(cases, dtype=object), sort=False).mean()
+    return means.index.to_numpy(), means["values"].to_numpy(), means["baseline"].to_numpy()
+
+
 def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
     return scores[scores["variant"] == variant].set_index(["case", "seed"])
 
@@ -111,13 +133,18 @@ def _cell(interval: statistics.Interval, difference: statistics.Difference | Non
     }
 
 
-def _clip_cell(card: MetricCard, ours: pd.DataFrame, theirs: pd.DataFrame | None, cluster: str) -> dict[str, Any]:
+def _clip_cell(
+    card: MetricCard, ours: pd.DataFrame, theirs: pd.DataFrame | None, cluster: str, by_case: bool
+) -> dict[str, Any]:
     values = ours[card.name].to_numpy(float)
-    interval = statistics.mean_interval(values, _clusters(ours, cluster))
+    clusters: Sequence[object] | np.ndarray = _clusters(ours, cluster)
+    interval = statistics.mean_interval(values, clusters)
     difference = None
     if theirs is not None:
         other = theirs[card.name].reindex(ours.index).to_numpy(float)
-        difference = statistics.paired_mean_difference(values, other, _clusters(ours, cluster))
+        if by_case:
+            clusters, values, other = case_means([case for case, _ in ours.index], values, other)
+        difference = statistics.paired_mean_difference(values, other, clusters)
     return _cell(interval, difference, "" if interval.n else "no clip has a score")
 
 
@@ -135,7 +162,7 @@ def _set_cell(
     def statistic(features: np.ndarray) -> float:
         return metric.statistic(features, real)
 
-    features = _features(ours, metric, store)
+    features = _features(ours, card, metric, store)
     if len(features) < card.min_clips:
         return _cell(
             statistics.Interval(NAN, NAN, NAN, len(features)),
@@ -147,7 +174,7 @@ def _set_cell(
     )
     difference = None
     if theirs is not None:
-        other = _features(theirs, metric, store)
+        other = _features(theirs, card, metric, store)
         both = features.index.intersection(other.index, sort=False)
         if len(both) >= card.min_clips:
             difference = statistics.paired_set_difference(
@@ -160,8 +187,9 @@ def _set_cell(
     return _cell(interval, difference)
 
 
-def _features(rows: pd.DataFrame, metric: SetMetric, store: Store) -> pd.Series:
-    """Features of those rows that have them, by (case, seed)."""
+def _features(rows: pd.DataFrame, card: MetricCard, metric: SetMetric, store: Store) -> pd.Series:
+    """Features of those rows that count and have them, by (case, seed)."""
+    rows = rows[counted(rows, card.name)]
     found = store.features(list(rows["key"]), metric.extractor.signature)
     have = rows[rows["key"].isin(found.keys())]
     return pd.Series([found[key] for key in have["key"]], index=have.index, dtype=object)

@@ -38,7 +38,7 @@ class Snapshot:
     scores: pd.DataFrame
     """One row a clip that exists: variant, case, prompt, label, seed, key, then the metrics, as in Results.scores."""
     features: Mapping[str, np.ndarray]
-    """Extractor signature -> float32 [rows of scores, D]; a row of nan where a clip has none, or no metric counts it."""
+    """Extractor signature -> float32 [rows of scores, D]; nan where a clip has none, or no metric counts it."""
     store: Path | None
     """Where the clips lie; None for a baseline file."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from stg_eval import statistics
+from stg_eval import statistics, summary
 from stg_eval.compare import moved
 from stg_eval.compare.policy import Policy
 from stg_eval.compare.snapshot import Snapshot, reference
@@ -126,8 +126,8 @@ def worst_pairs(
         harm = np.abs(change) if better is None else -change if better else change
     else:
         if verdict.column.kind == "set":
-            sides = run.set_features(verdict.metric), baseline.set_features(verdict.metric)
-            change = np.linalg.norm((sides[0][rows["after"]] - sides[1][rows["before"]]).astype(float), axis=1)
+            rows, features_before, features_after = _counted(baseline, run, rows, verdict.metric)
+            change = np.linalg.norm((features_after - features_before).astype(float), axis=1)
         else:
             change = moved.distances(baseline, run, rows, policy)
         harm, before, after = change, *np.full((2, len(rows)), np.nan)
@@ -160,10 +160,7 @@ def _clip_difference(
     before, after = _values(baseline, run, rows, column)
     clusters = rows["cluster"].to_numpy()
     if column.name in run.run.get("keep_static", {}):
-        # The static filter picks a case's clips anew in each run: what is paired is the case, by the mean of its picks.
-        means = pd.DataFrame({"before": before, "after": after}).groupby(rows["case"].to_numpy(), sort=False).mean()
-        before, after = means["before"].to_numpy(), means["after"].to_numpy()
-        clusters = means.index.to_numpy()
+        clusters, after, before = summary.case_means(rows["case"].to_numpy(), after, before)
     else:
         _both_or_neither(np.isnan(before), np.isnan(after), rows, column)
     found = statistics.paired_mean_difference(after, before, clusters)
@@ -171,6 +168,14 @@ def _clip_difference(
     if not defined.any():
         return (math.nan, math.nan), found, "no clip has a score"
     return (float(before[defined].mean()), float(after[defined].mean())), found, ""
+
+
+def _counted(
+    baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, metric: str
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The pairs that a set metric counts on both sides, and their features before and after, [pairs, D]."""
+    rows = rows[baseline.counted(metric)[rows["before"]] & run.counted(metric)[rows["after"]]]
+    return rows, baseline.set_features(metric)[rows["before"]], run.set_features(metric)[rows["after"]]
 
 
 def _set_measure(run: Snapshot, column: Column) -> Any:
@@ -181,8 +186,7 @@ def _set_measure(run: Snapshot, column: Column) -> Any:
     def measure(
         baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, column: Column
     ) -> tuple[tuple[float, float], statistics.Difference, str]:
-        before = baseline.set_features(column.name)[rows["before"]]
-        after = run.set_features(column.name)[rows["after"]]
+        rows, before, after = _counted(baseline, run, rows, column.name)
         kept = ~np.isnan(before).all(axis=1)
         _both_or_neither(~kept, np.isnan(after).all(axis=1), rows, column)
         before, after = before[kept], after[kept]

@@ -105,6 +105,27 @@ def test_a_set_metric_with_too_few_clips_says_how_many_it_needs(make_run: MakeRu
     assert found.verdicts[1].note == "needs at least 8 clips"
 
 
+def test_a_set_metric_is_compared_on_the_clips_that_it_counts(make_run: MakeRun) -> None:
+    """The store has features of all 80; beyond the first 20 they are another metric's, or an earlier run's."""
+
+    def first(count: int) -> Callable[[Results], None]:
+        def edit(run: Results) -> None:
+            run.scores["toy_fvd"] = run.scores.index < count
+
+        return edit
+
+    def drifted(count: int) -> Path:
+        return make_run(f"after-{count}", moved=0.5, edit=first(count))
+
+    older = make_run("older")  # written before runs said what counts: the other side says it
+    for before in (make_run("before", edit=first(20)), older):
+        found = compare(before, drifted(20), policy=TIGHT)
+        verdict = found.verdicts[1]
+        assert (verdict.n, verdict.word) == (20, "worse")
+        assert {w.case for w in found.worst if w.metric == "toy_fvd"} <= {f"case-{c}" for c in range(10)}
+    assert compare(older, make_run("later"), policy=TIGHT).verdicts[1].n == 80
+
+
 def test_samples_as_clusters_where_the_suite_says_so(make_run: MakeRun) -> None:
     def by_sample(run: Results) -> None:
         run.run["cluster"] = "sample"
