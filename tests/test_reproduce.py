@@ -330,7 +330,7 @@ def test_tables_2_4_and_5_share_svd_s_clips(reproduced: Callable[[str], Reproduc
 def test_signatures_carry_the_digests_of_the_weights_in_use(
     reproduced: Callable[[str], Reproduced], small_networks: dict[str, Path]
 ) -> None:
-    published = {row.sha256[:8] for row in weights._TABLE if row.sha256}
+    published = {row.sha256[:8] for row in weights.WEIGHTS.values() if row.sha256}
     found = {}
     for run in RECIPES["table2"].runs:
         result = results.load(reproduced("table2").folder / f"{run.suite.name}-svd")
