@@ -34,11 +34,18 @@ class Case:
     image: str | None = None
     """Path of the first frame, for image-to-video models."""
     image_sha256: str | None = None
-    """Digest of the image file; identifies the image in `Request.key`, wherever the file lies."""
+    """Digest of the image file, needed with `image`; identifies it in `Request.key`, wherever the file lies."""
     label: int | None = None
     """Class label, for class-conditional models and per-class analysis."""
     tags: tuple[str, ...] = ()
     """Suite tags such as VBench dimensions. They say how a clip is scored, never what it looks like."""
+
+    def __post_init__(self) -> None:
+        if self.image and not self.image_sha256:
+            raise StgEvalError(
+                f"case {self.id!r} has an image without image_sha256; give the file's digest, without which all images "
+                "would be taken for one"
+            )
 
     def conditions(self) -> dict[str, JSONValue]:
         """What the model sees. Two cases with equal conditions share their clips."""

@@ -144,7 +144,9 @@ def test_cases_with_one_prompt_keep_all_their_videos(make_run: MakeRun, tmp_path
 
 
 def test_images_without_a_prompt_go_by_their_file_name(make_run: MakeRun, tmp_path: Path) -> None:
-    (out,) = export.export_vbench(make_run([(Case(id="lake.png", image="lake.png"), 0)]), tmp_path / "out")
+    (out,) = export.export_vbench(
+        make_run([(Case(id="lake.png", image="lake.png", image_sha256="0"), 0)]), tmp_path / "out"
+    )
     assert names(out.folder) == ["lake-0.mp4"]
 
 

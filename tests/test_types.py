@@ -112,6 +112,15 @@ def test_a_bad_signature_is_refused_with_what_is_wrong(text: str, message: str) 
         Guidance.parse(text)
 
 
+def test_an_image_comes_with_its_digest() -> None:
+    """Else two images of one name would share a key and a noise."""
+    with pytest.raises(StgEvalError, match="'a' has an image without image_sha256"):
+        Case(id="a", image="first.png")
+    one, other = (replace(REQUEST, case=Case(id="a", image="first.png", image_sha256=digest)) for digest in ("0", "1"))
+    assert one.key != other.key
+    assert one.noise_seed != other.noise_seed
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_scales_are_finite_and_not_negative(value: float) -> None:
     with pytest.raises(StgEvalError, match="finite"):

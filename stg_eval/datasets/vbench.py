@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,14 @@ class VBenchI2V:
     def cases(self, dry: bool = False) -> Iterator[Case]:
         if self.missing:
             raise StgEvalError(self.missing)
+        entries = _entries(self._info)
         cases = [
-            Case(
-                id=f"{number:04d}",
-                prompt=entry["prompt_en"],
-                image=str(self._crops / entry["image_name"]),
-                tags=(*entry["dimension"], entry["image_type"]),
-            )
-            for number, entry in enumerate(_entries(self._info))
+            Case(id=f"{number:04d}", prompt=entry["prompt_en"], tags=(*entry["dimension"], entry["image_type"]))
+            for number, entry in enumerate(entries)
         ]
         for case in stratified(_with(cases, self._dimensions), lambda case: case.tags, lambda case: case.prompt):
-            digest = image_digest(Path(str(case.image)), dry)
-            yield Case(id=case.id, prompt=case.prompt, image=case.image, image_sha256=digest, tags=case.tags)
+            image = self._crops / entries[int(case.id)]["image_name"]
+            yield replace(case, image=str(image), image_sha256=image_digest(image, dry))
 
     def reference(self) -> None:
         return None

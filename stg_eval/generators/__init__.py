@@ -26,6 +26,8 @@ MODELS: dict[str, str] = {
 }
 """Name -> module that defines CARD (a ModelCard) and load(); importing it must not import torch."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -87,6 +89,15 @@ def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:
         return StgEvalError("the model returned frames that are not finite (NaN or infinity)")
     rounded: np.ndarray = np.rint(np.clip(frames, 0.0, 1.0) * 255.0).astype(np.uint8)
     return rounded
+
+
+def torch_dtype(name: str) -> Any:
+    """The torch.dtype of that name. Raises StgEvalError for one that models do not run in."""
+    if name not in DTYPES:
+        raise StgEvalError(f"dtype is one of {', '.join(DTYPES)}, not {name!r}")
+    import torch
+
+    return getattr(torch, name)
 
 
 def card(name: str) -> ModelCard:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_eval.generators import to_uint8
+from stg_eval.generators import to_uint8, torch_dtype
 from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.random_weights import is_random, random_pipeline
 from stg_eval.types import JSONValue, Request, StgEvalError
@@ -215,12 +215,10 @@ def open_pipeline(
     import diffusers
     import torch
 
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise StgEvalError(f"dtype is float32, bfloat16 or float16, not {dtype!r}")
-    torch_dtype = getattr(torch, dtype)
+    default = torch_dtype(dtype)
     if is_random(weights):
         pipeline = random_pipeline(kind, weights)
-        return pipeline if dtype == "float32" else pipeline.to(torch_dtype)  # which warns, whatever it is asked for
+        return pipeline if dtype == "float32" else pipeline.to(default)  # which warns, whatever it is asked for
     local = Path(weights).expanduser().is_dir()
     name, _, revision = (str(Path(weights).expanduser()), "", "") if local else weights.partition("@")
     problem: Exception | None = None
@@ -230,7 +228,7 @@ def open_pipeline(
                 name,
                 revision=revision or None,
                 variant=variant,
-                dtype={"default": torch_dtype, **dict.fromkeys(float32, torch.float32)},
+                dtype={"default": default, **dict.fromkeys(float32, torch.float32)},
             )
         except (OSError, ValueError, RuntimeError) as error:  # hub and file errors of huggingface_hub are OSErrors
             if isinstance(error, torch.OutOfMemoryError):

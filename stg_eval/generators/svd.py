@@ -138,8 +138,11 @@ def _number(layer: str) -> int:
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame."""
+    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame, and for
+    a fraction of frames a second, of which the model would be told the whole part alone."""
     settings = dict(CARD.settings) | dict(request.settings)
+    if request.fps != int(request.fps):
+        raise StgEvalError(f"{request.model} takes whole frames a second, not {request.fps:g}: --set fps=7")
     return {
         "image": first_frame(request, str(settings["image_fit"])),
         "min_guidance_scale": settings["min_guidance_scale"] if request.guidance.cfg_scale > 1 else 1.0,

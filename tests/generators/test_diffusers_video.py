@@ -242,7 +242,8 @@ def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) ->
         ("mochi", {"guidance": "cfg3+stg-r[35]s1"}, "write stg-r\\[35\\]w1"),
         ("wan", {"guidance": "cfg3+restart[0.1,0.9]x1"}, "leave restart out"),
         ("svd", {"case": Case(id="y", prompt="p")}, "starts from an image"),
-        ("svd", {"case": Case(id="y", image="no/such.png")}, "cannot be read"),
+        ("svd", {"case": Case(id="y", image="no/such.png", image_sha256="0")}, "cannot be read"),
+        ("svd", {"fps": 7.9}, "whole frames a second, not 7.9"),
         ("svd", {"settings": {"image_fit": "squeeze"}}, "image_fit is stretch or crop"),
     ],
 )
@@ -258,7 +259,7 @@ def test_a_request_that_cannot_be_met_is_refused(
     [
         ({"weights": "random-weights(tiny)"}, r"random-weights\(seed=0\)"),
         ({"weights": "genmo/no-such-checkpoint@" + "0" * 40}, "not on this machine and could not be fetched"),
-        ({"dtype": "int8"}, "dtype is float32"),
+        ({"dtype": "int8"}, "dtype is one of float32"),
         ({"settings": {"offload": "disk"}}, "offload is none, model or sequential"),
         ({"settings": {"offload": "model"}}, "leave it out on the CPU"),
         ({"device": "cuda"}, "no CUDA device"),

@@ -186,6 +186,8 @@ def test_bad_input_is_one_line(tiny: TinyGenerator, tmp_path: Path) -> None:
         tiny.generate([request("cfg2+stg-a[9]s1t1")])
     with pytest.raises(StgEvalError, match="no settings"):
         generators.load("tiny", device="cpu", dtype="float32", weights=CARD.weights, settings={"speed": 2})
+    with pytest.raises(StgEvalError, match="dtype is one of float32"):
+        generators.load("tiny", device="cpu", dtype="foo", weights=CARD.weights, settings={})
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     for path in (tmp_path / "absent.safetensors", tmp_path / "other.safetensors"):
         with pytest.raises(StgEvalError, match="tiny"):

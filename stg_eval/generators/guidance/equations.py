@@ -1,7 +1,8 @@
 """The paper's formulas as pure functions of predictions (arXiv 2411.18664).
 
 Every tensor is a batch of predictions, samples along dim 0; they may be epsilon, v or x0 (CFG and STG weights sum to
-one, so the formulas hold for each). Names: u unconditional, c conditional, p the weak (perturbed) conditional pass.
+one, so the formulas hold for each). Names: u unconditional, c conditional. The skip terms of Eq. 13 and 20 are
+added by the engine.
 """
 
 from __future__ import annotations
@@ -13,18 +14,6 @@ from torch import Tensor
 def cfg(u: Tensor, c: Tensor, scale: float | Tensor) -> Tensor:
     """Classifier-free guidance: u + g (c - u)."""
     return u + scale * (c - u)
-
-
-def stg(u: Tensor, c: Tensor, p: Tensor, cfg_scale: float | Tensor, scale: float) -> Tensor:
-    """Eq. 13 with CFG (Algorithm 1): u + g (c - u) + w (c - p)."""
-    return cfg(u, c, cfg_scale) + scale * (c - p)
-
-
-def stg_spatiotemporal(
-    u: Tensor, c: Tensor, p_s: Tensor, p_t: Tensor, cfg_scale: float | Tensor, spatial: float, temporal: float
-) -> Tensor:
-    """Eq. 20 with CFG (Algorithm 2): u + g (c - u) + w_s (c - p_s) + w_t (c - p_t)."""
-    return cfg(u, c, cfg_scale) + spatial * (c - p_s) + temporal * (c - p_t)
 
 
 def orthogonal(delta_t: Tensor, delta_s: Tensor) -> Tensor:

@@ -9,32 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from stg_eval.generators import to_uint8
+from stg_eval.generators import to_uint8, torch_dtype
 from stg_eval.generators.diffusers_video import enough_memory, place
 from stg_eval.generators.guidance.engine import Predictions, guided
 from stg_eval.generators.guidance.views import one_step
-from stg_eval.generators.opensora.card import LAYER_MAP
+from stg_eval.generators.opensora.card import CARD, LAYER_MAP
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
 from stg_eval.generators.opensora.random_weights import random_pipeline
 from stg_eval.generators.random_weights import is_random
 from stg_eval.types import JSONValue, Request, StgEvalError
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class OpenSoraGenerator:
     """A loaded model. See `stg_eval.generators.Generator`."""
 
     def __init__(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> None:
-        if dtype not in _DTYPES:
-            raise StgEvalError(f"dtype is {', '.join(_DTYPES)}, not {dtype!r}")
-        self.device = device
+        self.device, kind = device, torch_dtype(dtype)
+        settings = {**CARD.settings, **settings}
         with enough_memory(weights, device, settings):
             if is_random(weights):
-                self.pipe = random_pipeline(weights, _DTYPES[dtype])
+                self.pipe = random_pipeline(weights, kind)
             else:
                 self.pipe = OpenSoraPipeline.from_pretrained(
-                    weights, str(settings["vae"]), str(settings["text_encoder"]), _DTYPES[dtype]
+                    weights, str(settings["vae"]), str(settings["text_encoder"]), kind
                 )
             place(self.pipe, device, settings)
         self.pipe.set_progress_bar_config(disable=True)

@@ -21,6 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
+from stg_eval.generators.guidance import equations
 from stg_eval.generators.opensora import text
 from stg_eval.generators.opensora.hub import TEXT_ENCODER, TRANSFORMER, VAE
 from stg_eval.generators.opensora.sizes import FPS_OF_IMAGES, latent_size, timestep_shift
@@ -175,7 +176,7 @@ class OpenSoraPipeline(DiffusionPipeline):
                 )[:, : latents.shape[1]]
                 if self.do_classifier_free_guidance:
                     conditional, unconditional = prediction.chunk(2)
-                    prediction = unconditional + guidance_scale * (conditional - unconditional)
+                    prediction = equations.cfg(unconditional, conditional, guidance_scale)
                 stepped = self.scheduler.step(prediction, timestep, latents, return_dict=False)[0]
                 latents = given.end_step(stepped, latents) if given else stepped
                 if callback_on_step_end is not None:

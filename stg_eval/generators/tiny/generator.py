@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stg_eval.generators import to_uint8
+from stg_eval.generators import to_uint8, torch_dtype
+from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import BatchOrder, guided
 from stg_eval.generators.guidance.views import one_step
 from stg_eval.generators.tiny.card import LAYER_MAP
@@ -25,13 +26,13 @@ class TinyGenerator:
     """A loaded model. See `stg_eval.generators.Generator`."""
 
     def __init__(self, weights: Path, *, device: str, dtype: str) -> None:
+        self.device, self.dtype = torch.device(device), torch_dtype(dtype)
         self.denoiser = TinyDiT()
         try:
             self.denoiser.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
         except (SafetensorError, RuntimeError) as error:
             raise StgEvalError(f"{weights} does not hold weights of the tiny model: {error}") from error
-        self.denoiser.eval().to(device, getattr(torch, dtype))
-        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        self.denoiser.eval().to(self.device, self.dtype)
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
@@ -92,7 +93,7 @@ class TinyGenerator:
         if cfg_scale == 1:
             return prediction
         u, c = prediction.chunk(2)
-        return u + cfg_scale * (c - u)
+        return equations.cfg(u, c, cfg_scale)
 
     def _label(self, case: Case) -> int:
         classes = self.denoiser.config.num_classes

@@ -30,7 +30,7 @@ def test_views_of_a_step_combine_as_the_formula_says(bench: Callable[[str], Benc
     # the weights sum to one, so the combination holds for clean samples as for predictions
     u, c, p = views["u"], views["c"], views["weak-joint"]
     torch.testing.assert_close(views["cfg"], equations.cfg(u, c, 4.5), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(views["stg"], equations.stg(u, c, p, 4.5, 2.0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(views["stg"], equations.cfg(u, c, 4.5) + 2 * (c - p), rtol=1e-4, atol=1e-4)
     # the last step of a flow goes to its clean sample
     torch.testing.assert_close(views["stg"], watched.latents, rtol=1e-4, atol=1e-4)
 

@@ -133,6 +133,15 @@ def test_what_open_sora_cannot_show_is_refused(generator):
         generator.generate([_request("cfg7+stg-a[28]s2")])
 
 
+def test_settings_that_are_left_out_are_the_cards(tmp_path):
+    with pytest.raises(
+        StgEvalError, match=str(tmp_path)
+    ):  # the transformer's folder is looked at: it lacks nothing else
+        load(device="cpu", dtype="float32", weights=str(tmp_path), settings={})
+    with pytest.raises(StgEvalError, match="dtype is one of float32"):
+        load(device="cpu", dtype="foo", weights=RANDOM, settings={})
+
+
 @pytest.mark.parametrize("weights", ["random-weights", "random-weights(small)", "random-weights(full)"])
 def test_random_weights_that_are_not_known_say_how_to_write_them(weights):
     with pytest.raises(StgEvalError, match=r"random-weights\(seed=0\) or random-weights\(full,seed=0\)"):
