@@ -70,7 +70,7 @@ def _packages() -> Iterator[Row]:
     wanted = {
         "vbench": "pip install --no-deps vbench   (motion smoothness and dynamic degree use its networks)",
         "pyiqa": "pip install --no-deps pyiqa   (imaging quality)",
-        "decord": "pip install decord   (an alternative reader; PyAV is the default)",
+        "decord": "pip install decord   (another reader: --reader decord; PyAV is the default)",
     }
     for name, what in wanted.items():
         found = version(name)

@@ -107,7 +107,13 @@ def test_a_newer_format_is_no_damage(tmp_path: Path) -> None:
 
 def test_results_are_read_as_utf8_in_any_locale(tmp_path: Path) -> None:
     results.save(make(tmp_path, variant="Überblick"))
-    code = "import sys, pathlib; from stg_eval.results import load; print(ascii(load(pathlib.Path(sys.argv[1])).variants))"
+    code = "import sys, pathlib; from stg_eval import results; run = results.load(pathlib.Path(sys.argv[1]))"
     env = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=env, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print(ascii(run.variants))", tmp_path],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+    )
     assert done.stdout.strip() == ascii(["Überblick"]), done.stderr
