@@ -157,12 +157,15 @@ def views(
 def first_frames(
     prompts: Annotated[Path, typer.Argument(help="A prompt file: txt, csv or jsonl.")],
     folder: Annotated[Path, typer.Argument(help="Where the PNG files go; then give it as --suite.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: weights=FOLDER, height=480, seed=1, ...; repeat.")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw a first frame for every prompt with FLUX.1 [dev], for image-to-video models."""
+    """Draw a first frame for every prompt with FLUX.1 \\[dev], for image-to-video models."""
     from stg_eval import suites, verbs
 
-    for line in verbs.first_frames(suites.load(prompts), folder, device):
+    for line in verbs.first_frames(suites.load(prompts), folder, device, set_ or ()):
         print(line)
 
 

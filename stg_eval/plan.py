@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from stg_eval.video import check_format
 
 REQUEST_SETTINGS = ("height", "width", "num_frames", "fps", "num_inference_steps", "dtype", "encoding")
 """Names that `--set` may change on any model; a model's card adds its own. Also: weights, batch_size."""
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,27 +147,32 @@ def _variant(card: ModelCard, name: str) -> Variant:
 
 def _apply(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, int, dict[str, JSONValue]]:
     """The card with its defaults changed, the batch size, and the model's own settings."""
-    known = [*REQUEST_SETTINGS, "weights", "batch_size", *card.settings]
-    types = {f.name: f.type for f in fields(ModelCard)}
-    changes: dict[str, Any] = {}
-    own = dict(card.settings)
-    for key, raw in chosen.items():
-        if key in card.settings:
-            own[key] = _like(key, raw, card.settings[key])
-        elif key in known:
-            changes[key] = _like(key, raw, {"int": 0, "float": 0.0}.get(str(types[key]), ""))
-        else:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise StgEvalError(f"{card.name} has no setting {key!r}{hint} (known: {', '.join(known)})")
-    card = replace(card, **changes)
+    common = {name: getattr(card, name) for name in (*REQUEST_SETTINGS, "weights", "batch_size")}
+    read = read_settings(card.name, {**common, **card.settings}, chosen)
+    card = replace(card, **{name: read[name] for name in common})
+    own = {name: read[name] for name in card.settings}
     for name in ("height", "width", "num_frames", "num_inference_steps", "batch_size", "fps"):
         if getattr(card, name) <= 0:
             raise StgEvalError(f"{name} must be larger than 0, not {getattr(card, name)}")
-    if card.dtype not in DTYPES:
-        raise StgEvalError(f"dtype is one of {', '.join(DTYPES)}, not {card.dtype!r}")
+    if card.dtype not in generators.DTYPES:
+        raise StgEvalError(f"dtype is one of {', '.join(generators.DTYPES)}, not {card.dtype!r}")
     check_format(card.encoding, card.fps, card.height, card.width)
     return card, card.batch_size, own
+
+
+def read_settings(
+    owner: str, defaults: Mapping[str, JSONValue], chosen: Mapping[str, str | JSONValue]
+) -> dict[str, Any]:
+    """The defaults with what `--set` chose in their place, each in the type of its default.
+
+    Raises StgEvalError for a name that `owner` does not have (with the nearest) and a value of another type.
+    """
+    for key in chosen:
+        if key not in defaults:
+            near = get_close_matches(key, defaults, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StgEvalError(f"{owner} has no setting {key!r}{hint} (known: {', '.join(defaults)})")
+    return {**defaults, **{key: _like(key, raw, defaults[key]) for key, raw in chosen.items()}}
 
 
 def _value(text: Any) -> Any:

@@ -17,7 +17,7 @@ from stg_eval import score as scoring
 from stg_eval import sweep as sweeping
 from stg_eval.export import folder_name
 from stg_eval.metrics import MetricCard, registry
-from stg_eval.plan import Plan, make_plan
+from stg_eval.plan import Plan, make_plan, read_settings
 from stg_eval.provenance import provenance
 from stg_eval.reports import tables
 from stg_eval.reports.paper import paper_tables
@@ -127,11 +127,13 @@ def views_plan(suite: Suite, model: str, *, guidance: Sequence[str], settings: S
     return make_plan(suite, model, guidance=guidance, limit=1, settings=_pairs(settings), allow_few=True)
 
 
-def first_frames(suite: Suite, folder: Path, device: str) -> list[str]:
-    """A first frame for each of the suite's prompts; returns a line for each: file, prompt."""
+def first_frames(suite: Suite, folder: Path, device: str, settings: Sequence[str] = ()) -> list[str]:
+    """A first frame for each of the suite's prompts; returns a line for each: file, prompt. settings: ["key=value"] of
+    `flux.SETTINGS`."""
     from stg_eval.generators import flux
 
-    drawn = flux.first_frames(list(open_dataset(suite).cases()), folder, device=_device(device))
+    chosen = read_settings("FLUX.1", flux.SETTINGS, _pairs(settings))
+    drawn = flux.first_frames(list(open_dataset(suite).cases()), folder, device=_device(device), **chosen)
     return [f"{case.image}\t{case.prompt}" for case in drawn]
 
 

@@ -25,17 +25,20 @@ def first_frames(
     num_inference_steps: int = 50,
     guidance_scale: float = 3.5,
     seed: int = 0,
-    settings: Mapping[str, JSONValue] | None = None,
+    offload: str = "none",
+    vae_tiling: bool = False,
 ) -> list[Case]:
     """The cases with a first frame each, a PNG of height x width in `folder`, drawn from the prompt.
 
     Defaults are the model card's. A file's name is the digest of all that determines it: what is there already is kept,
-    and an interrupted call continues where it was. settings: see `diffusers_video.MEMORY_SETTINGS`.
+    and an interrupted call continues where it was. offload, vae_tiling: see `diffusers_video.MEMORY_SETTINGS`.
 
     Raises StgEvalError for a case without a prompt, a size not divisible by 16, and a checkpoint that is missing.
     """
-    if height % 16 or width % 16:
+    if min(height, width) <= 0 or height % 16 or width % 16:
         raise StgEvalError(f"FLUX needs height and width divisible by 16, not {height}x{width}")
+    if num_inference_steps <= 0:
+        raise StgEvalError(f"FLUX needs a step at least, not {num_inference_steps}")
     recipe: dict[str, JSONValue] = {
         "weights": weights,
         "dtype": dtype,
@@ -44,15 +47,20 @@ def first_frames(
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
         "seed": seed,
+        **({"vae_tiling": True} if vae_tiling else {}),
     }
     files = [folder / f"{_digest({**recipe, 'prompt': _prompt(case)})[:32]}.png" for case in cases]
     missing = {file: case for file, case in zip(files, cases, strict=True) if not file.is_file()}
     if missing:
-        _draw(missing, recipe, device, settings or {})
+        _draw(missing, recipe, device, {"offload": offload, "vae_tiling": vae_tiling})
     return [
         replace(case, image=str(file), image_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
         for file, case in zip(files, cases, strict=True)
     ]
+
+
+SETTINGS: dict[str, JSONValue] = dict(first_frames.__kwdefaults__ or {})
+"""What may be told to `first_frames`, with its defaults."""
 
 
 def _draw(
@@ -70,7 +78,7 @@ def _draw(
             noise_seed = int(_digest({"prompt": case.prompt, "seed": recipe["seed"]})[:16], 16) >> 1
             image = pipeline(
                 case.prompt,
-                **{k: v for k, v in recipe.items() if k not in ("weights", "dtype", "seed")},
+                **{k: v for k, v in recipe.items() if k not in ("weights", "dtype", "seed", "vae_tiling")},
                 generator=torch.Generator("cpu").manual_seed(noise_seed),
             ).images[0]
             file.parent.mkdir(parents=True, exist_ok=True)
