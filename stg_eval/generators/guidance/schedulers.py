@@ -120,7 +120,7 @@ def clean_sample_of(scheduler: Any) -> Callable[[Tensor, Tensor], Tensor]:
     if not flow and (name != "EulerDiscreteScheduler" or predicts not in ("v_prediction", "epsilon")):
         raise StgEvalError(
             "one-step predictions are known for FlowMatchEulerDiscreteScheduler, and for EulerDiscreteScheduler with "
-            f"v_prediction or epsilon; this model has {name}{f' with {predicts}' if predicts else ''}: choose another"
+            f"v_prediction or epsilon; this model has {name}{f' with {predicts}' if predicts else ''}: take another model"
         )
 
     def clean_sample(model_output: Tensor, sample: Tensor) -> Tensor:
