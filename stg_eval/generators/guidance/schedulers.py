@@ -119,8 +119,8 @@ def clean_sample_of(scheduler: Any) -> Callable[[Tensor, Tensor], Tensor]:
     flow = name == "FlowMatchEulerDiscreteScheduler"
     if not flow and (name != "EulerDiscreteScheduler" or predicts not in ("v_prediction", "epsilon")):
         raise StgEvalError(
-            "one-step predictions are known for FlowMatchEulerDiscreteScheduler, and for EulerDiscreteScheduler with "
-            f"v_prediction or epsilon; this model has {name}{f' with {predicts}' if predicts else ''}: take another model"
+            f"this model has {name}{f' with {predicts}' if predicts else ''}, and one-step predictions are known for "
+            "FlowMatchEulerDiscreteScheduler, and EulerDiscreteScheduler with v_prediction or epsilon; take another"
         )
 
     def clean_sample(model_output: Tensor, sample: Tensor) -> Tensor:
