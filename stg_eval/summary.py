@@ -172,6 +172,7 @@ def _set_cell(
     interval = statistics.set_interval(
         statistic, np.stack(list(features)), _clusters(ours.loc[features.index], cluster)
     )
+    interval = interval._replace(low=max(interval.low, card.limits[0]), high=min(interval.high, card.limits[1]))
     difference = None
     if theirs is not None:
         other = _features(theirs, card, metric, store)

@@ -5,6 +5,7 @@ Metrics are described by light `MetricCard`s (no torch), which suites and plans 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -35,6 +36,8 @@ class MetricCard:
     """Factor from the stored value to the printed one."""
     digits: int = 3
     """Digits behind the point in tables."""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """What the value can be at least and at most. A jackknife does not know; its interval is cut there."""
     needs_reference: bool = False
     needs_case: bool = False
     """Looks at the prompt or label, so a plain folder of videos cannot be scored."""

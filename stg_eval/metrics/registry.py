@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -95,6 +96,7 @@ _CARDS = (
         higher_is_better=False,
         module="stg_eval.metrics.fvd",
         digits=1,
+        limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=256,
         weights=("videomae-g-ssv2",),
@@ -108,6 +110,7 @@ _CARDS = (
         higher_is_better=True,
         module="stg_eval.metrics.inception_score",
         digits=2,
+        limits=(1.0, math.inf),
         min_clips=256,
         weights=("c3d-ucf101", "c3d-mean"),
         note="C3D trained on UCF-101, so for its classes alone. StyleGAN-V's protocol: 10 shuffled splits, n 2,048.",
@@ -120,6 +123,7 @@ _CARDS = (
         higher_is_better=False,
         module="stg_eval.metrics.fvd",
         digits=1,
+        limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=256,
         weights=("videomae-g-ssv2",),
@@ -133,6 +137,7 @@ _CARDS = (
         higher_is_better=True,
         module="stg_eval.metrics.inception_score",
         digits=2,
+        limits=(1.0, math.inf),
         min_clips=256,
         weights=("c3d-ucf101", "c3d-mean"),
         note="TGAN's protocol: one split, usually of 9,984 clips; frames through 128 x 128, cubic.",
@@ -145,6 +150,7 @@ _CARDS = (
         higher_is_better=True,
         module="stg_eval.metrics.inception_score",
         digits=2,
+        limits=(1.0, math.inf),
         min_clips=256,
         weights=("c3d-ucf101", "c3d-mean"),
         note="TGANv2's protocol: the mean over splits of 2,048 clips, usually ten.",
@@ -157,6 +163,7 @@ _CARDS = (
         higher_is_better=False,
         module="stg_eval.metrics.sprites",
         digits=1,
+        limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=64,
         note=_EMBEDDED + "FVD. It hardly sees colour or missing variety: read recall and pixel distance beside it.",
@@ -169,6 +176,7 @@ _CARDS = (
         higher_is_better=True,
         module="stg_eval.metrics.sprites",
         digits=2,
+        limits=(1.0, math.inf),
         min_clips=64,
         note=_EMBEDDED + "IS. At most 12, the number of classes.",
     ),
@@ -189,6 +197,7 @@ _CARDS = (
         kind="set",
         higher_is_better=True,
         module="stg_eval.metrics.sprites",
+        limits=(0.0, 1.0),
         needs_reference=True,
         min_clips=64,
         note=_EMBEDDED + "recall. Share of real clips with a generated one nearby: low means missing variety.",
@@ -201,6 +210,7 @@ _CARDS = (
         higher_is_better=False,
         module="stg_eval.metrics.sprites",
         digits=3,
+        limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=64,
         note=_EMBEDDED + "distances. Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not.",
@@ -212,6 +222,7 @@ _CARDS = (
         kind="set",
         higher_is_better=None,
         module="stg_eval.metrics.sprites",
+        limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=1,
         note=_EMBEDDED + "values. Mean frame difference over that of real clips: below 1 is frozen, above jitter.",
