@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from stg_eval import export as exporting
-from stg_eval import generators, results, summary, weights
+from stg_eval import generators, results, weights
 from stg_eval import reproduce as reproducing
 from stg_eval import run as running
-from stg_eval import score as scoring
 from stg_eval import sweep as sweeping
 from stg_eval.export import folder_name
-from stg_eval.metrics import MetricCard, registry
+from stg_eval.folder import score_folder
 from stg_eval.plan import Plan, make_plan, read_settings
-from stg_eval.provenance import provenance
 from stg_eval.reports import tables
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.render import to_markdown
 from stg_eval.reports.report import write_report
 from stg_eval.results import Results
-from stg_eval.score import Item
-from stg_eval.store import Store
-from stg_eval.suites import Reference, Suite, open_dataset
-from stg_eval.suites.folder import folder_reference
+from stg_eval.suites import Suite, open_dataset
 from stg_eval.types import Guidance, StgEvalError
-from stg_eval.video import check_reader, find_videos, write_video
+from stg_eval.video import check_reader, write_video
 
 
 class Finished(NamedTuple):
@@ -184,40 +176,10 @@ def score(
     reader: str = "pyav",
 ) -> Finished:
     """Score a folder of videos; set metrics that need real clips join in when `reference` is given."""
-    name = folder.resolve().name
-    videos = find_videos(folder)
-    real_clips = folder_reference(reference) if reference else None
-    cards = _folder_metrics(_names(metrics), len(videos), real_clips)
     device, read_by = _device(device), check_reader(reader)
     if output:
         results.check_writable(output)
-    items = _folder_items(videos)
-    loaded = scoring.load_metrics(cards, device, engine)
-    with Store(store_path) as store:
-        outcome = scoring.score_items(items, loaded, store, reader=read_by)
-        wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
-        real = scoring.reference_features(real_clips, wanted, store, read_by) if real_clips else {}
-        table = _folder_table(folder, items, cards, loaded, store)
-        estimates = summary.estimates(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
-    rows = {item.key: {"variant": name, "case": str(item.path.relative_to(folder)), "seed": 0} for item in items}
-    record = {
-        "suite": "folder",
-        "title": f"Videos in {name}",
-        "model": "files",
-        "variants": [{"name": name, "signature": str(len(items)) + " files"}],
-        "baseline": None,
-        "cluster": "sample",
-        "expected": len(items),
-        "store": str(store_path.resolve()),
-        "reader": read_by,
-        "provenance": provenance(device),
-        "problems": [rows[problem["key"]] | problem for problem in outcome.problems],
-        "features": summary.features_record(cards, loaded, real_clips),
-        "missing": [
-            row | {"problem": outcome.unreadable[key]} for key, row in rows.items() if key in outcome.unreadable
-        ],
-    }
-    final = Results(output or folder, record, summary.columns(cards, loaded, estimates), estimates, table)
+    final = score_folder(folder, reference, _names(metrics), output or folder, store_path, device, engine, read_by)
     page = None
     if output:
         results.save(final)
@@ -351,68 +313,6 @@ def _device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise StgEvalError(f"--device {name} cannot be used ({reason}); see `stg-eval doctor`") from error
     return name
-
-
-def _folder_metrics(names: Sequence[str], n: int, real: Reference | None) -> list[MetricCard]:
-    """The metrics asked for, or all that need nothing but the folder's `n` videos, the real clips and the weights here.
-
-    Raises StgEvalError for one that cannot be computed from these.
-    """
-    cards = [registry.card(name) for name in names] or [
-        card
-        for card in registry.METRICS.values()
-        if not card.needs_case
-        and card.min_clips <= n
-        and not card.name.endswith("_sprites")
-        and card.needs_reference <= (real is not None)
-        and all(weights.is_present(w) for w in card.weights)
-    ]
-    for card in cards:
-        if card.needs_case:
-            raise StgEvalError(f"{card.name} compares a clip with its prompt or label, which a folder does not tell")
-        if card.needs_reference and real is None:
-            raise StgEvalError(f"{card.name} compares with real clips; give their folder with --reference")
-        if card.needs_reference and real and real.count < card.min_clips:
-            raise StgEvalError(
-                f"{card.name} needs at least {card.min_clips} real clips, and --reference holds {real.count}"
-            )
-        if n < card.min_clips:
-            raise StgEvalError(f"{card.name} needs at least {card.min_clips} clips, and the folder holds {n}")
-    return cards
-
-
-def _folder_items(videos: Sequence[Path]) -> list[Item]:
-    """Raises StgEvalError for a video that is there twice: it would count as two that agree."""
-    seen: dict[str, Path] = {}
-    for path in videos:
-        key = scoring.file_key(path)
-        if key in seen:
-            raise StgEvalError(f"{path} is the same file as {seen[key]}; remove one of them")
-        seen[key] = path
-    return [Item(key, path, None) for key, path in seen.items()]
-
-
-def _folder_table(
-    folder: Path, items: Sequence[Item], cards: Sequence[MetricCard], loaded: scoring.Loaded, store: Store
-) -> pd.DataFrame:
-    keys = [item.key for item in items]
-    table = pd.DataFrame(
-        {
-            "variant": folder.resolve().name,
-            "case": [str(item.path.relative_to(folder)) for item in items],
-            "prompt": "",
-            "label": pd.array([None] * len(items), dtype="Int64"),
-            "tags": "",
-            "seed": 0,
-            "key": keys,
-            "file": [str(item.path.resolve()) for item in items],
-        }
-    )
-    for card in cards:
-        if card.kind == "clip":
-            found = store.scores(keys, loaded[card.name].signature)
-            table[card.name] = [found.get(key, math.nan) for key in keys]
-    return table
 
 
 def _missing_lines(final: Results) -> list[str]:
