@@ -232,10 +232,10 @@ class Bench:
     def trials(self, condition: str, count: int) -> list[dict[str, str]]:
         """Metric -> word, for each trial."""
         file = self.state / f"{condition.replace(' ', '-')}-trials.json"
-        done: list[dict[str, str]] = json.loads(file.read_text()) if file.is_file() else []
+        done: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
         for trial in range(len(done), count):
             done.append({v.metric: v.word for v in self._trial(condition, trial).verdicts if v.gated})
-            file.write_text(json.dumps(done))
+            file.write_text(json.dumps(done), encoding="utf-8")
         return done[:count]
 
     def _trial(self, condition: str, trial: int) -> Comparison:

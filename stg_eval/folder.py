@@ -57,7 +57,7 @@ def score_folder(
         "cluster": "sample",
         "expected": len(items),
         "store": str(store_path.resolve()),
-        "reader": reader,
+        "reader_of_new_scores": reader,
         "provenance": provenance(device),
         "problems": [rows[problem["key"]] | problem for problem in outcome.problems],
         "features": summary.features_record(cards, loaded, real_clips),
@@ -79,7 +79,7 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
         if not card.needs_case
         and card.min_clips <= n
         and not card.name.endswith("_sprites")
-        and card.needs_reference <= (real is not None)
+        and (not card.needs_reference or (real is not None and real.count >= card.min_clips))
         and all(weights.is_present(w) for w in card.weights)
     ]
     for card in cards:
@@ -89,7 +89,8 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
             raise StgEvalError(f"{card.name} compares with real clips; give their folder with --reference")
         if card.needs_reference and real and real.count < card.min_clips:
             raise StgEvalError(
-                f"{card.name} needs at least {card.min_clips} real clips, and --reference holds {real.count}"
+                f"{card.name} needs at least {card.min_clips} real clips, and --reference holds {real.count}; "
+                "add some, or leave it out of --metrics"
             )
         if n < card.min_clips:
             raise StgEvalError(f"{card.name} needs at least {card.min_clips} clips, and the folder holds {n}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,6 +109,8 @@ def make_plan(
         v.name: tuple(_request(card, weights, v.guidance, case, seed, model_settings) for case, seed in pairs)
         for v in variants
     }
+    for made in requests.values():
+        generators.check(made[0])
     return Plan(
         suite=suite,
         card=card,
@@ -196,7 +197,7 @@ def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
     if isinstance(default, bool):
         fits = isinstance(value, bool)
     elif isinstance(default, int | float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63  # nan is not
         if fits and isinstance(default, int):
             fits = value == int(value)
             value = int(value) if fits else value

@@ -66,7 +66,7 @@ def run(
     record = describe(plan, store_path, device)
     record["missing"] = _missing(plan, problems | outcome.unreadable)
     record["problems"] = _problems(plan, outcome)
-    record["reader"] = reader
+    record["reader_of_new_scores"] = reader
     record["features"] = summary.features_record(plan.metrics, loaded, reference)
     final = Results(output, record, summary.columns(plan.metrics, loaded, estimates), estimates, table)
     results.save(final)

@@ -7,6 +7,7 @@ at every load, so a damaged or exchanged file can never turn into a score.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -135,7 +136,7 @@ def fetch(name: str, *, source: Path | None = None, progress: Progress = lambda 
             _fetch_from_hub(row) if row.repo else _fetch_from_url(row, progress)
         checkpoint = require(name)
         if row.sha256 is None and checkpoint.path == _own_path(row):
-            _note_path(row).write_text(checkpoint.sha256 + "\n")
+            _note_path(row).write_text(checkpoint.sha256 + "\n", encoding="utf-8")
     except OSError as error:
         raise StgEvalError(
             f"weights {name!r} cannot be stored ({error}); STG_EVAL_CACHE chooses the folder, now {cache_dir()}"
@@ -200,7 +201,7 @@ def _expected_digest(row: Weight, path: Path) -> str | None:
         if re.fullmatch("[0-9a-f]{64}", blob):
             return blob
         if path == _own_path(row) and _note_path(row).is_file():
-            return _note_path(row).read_text().strip()
+            return _note_path(row).read_text(encoding="utf-8").strip()
     return None
 
 
@@ -217,6 +218,9 @@ def _checked_digest(path: Path) -> str:
     if re.fullmatch("[0-9a-f]{64}", blob) and found != blob:
         raise StgEvalError(f"{path} is damaged: its SHA-256 is {found[:16]}..., the hub's {blob[:16]}...; delete it")
     return found
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def _fetch_from_hub(row: Weight) -> None:
@@ -241,6 +245,8 @@ def _fetch_from_hub(row: Weight) -> None:
             f"{row.repo} is gated: accept its licence at https://huggingface.co/{row.repo}, then `hf auth login`"
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        if getattr(error, "errno", None) in _DISK:
+            raise StgEvalError(f"the hub's cache cannot be written ({error}); make room, or set HF_HOME") from error
         raise StgEvalError(_no_connection(row, f"https://huggingface.co/{row.repo}", error)) from error
 
 
@@ -290,7 +296,6 @@ def _fetch_from_url(row: Weight, progress: Progress) -> None:
 
 def _no_connection(row: Weight, origin: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
-    return (
-        f"{origin} could not be reached ({reason}); on a machine without network, copy the files into a folder and "
-        f"run: stg-eval weights fetch {row.name} --from FOLDER"
-    )
+    then = "give it with --set weights=FOLDER" if row.files else f"run: stg-eval weights fetch {row.name} --from FOLDER"
+    alone = "on a machine without network, copy the files into a folder and"
+    return f"{origin} could not be reached ({reason}); {alone} {then}"

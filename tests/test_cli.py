@@ -343,7 +343,7 @@ def test_clips_read_by_decord_get_the_same_scores_and_the_run_says_so(
         places = ("--store", tmp_path / reader / "store", "--output", tmp_path / reader)
         answer = run_cli("score", folder, "--metrics", "temporal_flickering", "--reader", reader, *places)
         assert answer.code == 0, answer.err
-        assert json.loads((tmp_path / reader / "run.json").read_text())["reader"] == reader
+        assert json.loads((tmp_path / reader / "run.json").read_text())["reader_of_new_scores"] == reader
         found[reader] = (tmp_path / reader / "scores.csv").read_bytes()
     assert found["decord"] == found["pyav"]
 

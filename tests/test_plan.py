@@ -85,6 +85,10 @@ def test_every_signature_is_a_guidance(text: str) -> None:
         ("mochi", "stg-a[35]s2", r"write stg-a\[35\]w2"),
         ("mochi", "stg-a[48]w2", "give a number from 0 to 47"),
         ("svd", "stg-a[0]s1", "give a number from 1 to 16"),
+        ("svd", "stg-a[up_blocks.1.attentions.0.foo]s2", "no layer 'up_blocks.1.attentions.0.foo'"),
+        ("svd", "stg-a[up_blocks.1.attentions.0.transformer_blocks.0]t2", "a scale t for blocks that are not"),
+        ("svd", "stg-a[up_blocks.1.attentions.0.temporal_transformer_blocks.0]s2", "a scale s for blocks that are not"),
+        ("mochi", "cfg0.5", "no CFG scale below 1"),
     ],
 )
 def test_a_guidance_that_the_model_cannot_follow_is_refused_before_any_work(
@@ -93,6 +97,23 @@ def test_a_guidance_that_the_model_cannot_follow_is_refused_before_any_work(
     suite = DEMO if model == "tiny" else suites.load("demo-100")
     with pytest.raises(StgEvalError, match=message):
         make_plan(suite, model, guidance=[text], limit=1, allow_few=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("svd", {"fps": "7.5"}, "svd takes whole frames a second, not 7.5"),
+        ("cogvideox", {"num_frames": "10"}, "makes 1 \\+ a multiple of 8 frames, not 10; try 9"),
+        ("cogvideox", {"height": "250"}, "height and width divisible by 16, not 250x720"),
+        ("wan", {"num_frames": "9" * 400}, "does not fit"),
+    ],
+)
+def test_a_size_that_the_model_cannot_make_is_refused_before_any_work(
+    model: str, settings: dict[str, str], message: str
+) -> None:
+    suite = suites.load("ucf101-i2v" if model == "svd" else "demo-100")
+    with pytest.raises(StgEvalError, match=message):
+        make_plan(suite, model, guidance=["cfg"], limit=1, settings=settings, allow_few=True, dry=True)
 
 
 def test_the_same_guidance_twice_is_refused() -> None:

@@ -44,16 +44,18 @@ def is_gated(run: Snapshot, policy: Policy) -> bool:
 
 def distances(baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, policy: Policy) -> np.ndarray:
     """How far each pair moved, in units of what counts as moved: above 1 it did. float64 [rows], nan where the two
-    requests differ.
+    requests differ, or nothing is known of both clips.
 
     The largest of all features (unit: `FAR`) and all clip scores (unit: the smallest difference that matters).
     """
     before, after = rows["before"].to_numpy(), rows["after"].to_numpy()
-    moved = np.zeros(len(rows))
+    moved = np.full(len(rows), np.nan)
     for extractor in baseline.features.keys() & run.features.keys():
         x, y = (
             side.astype(np.float64) for side in (baseline.features[extractor][before], run.features[extractor][after])
         )
+        if not x.shape[1] or np.isnan(x).all():
+            continue
         typical = np.sqrt(2 * np.nanvar(x, axis=0).sum())
         moved = np.fmax(moved, _ratio(np.linalg.norm(y - x, axis=1), FAR * typical))
     for column in (c for c in run.columns if c.kind == "clip" and c.name in baseline.scores):
@@ -76,4 +78,5 @@ def share(moved: np.ndarray, limit: float) -> Difference:
 
 def _ratio(distance: np.ndarray, unit: float) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(distance > 0, distance / unit, distance)
+        ratio = distance / unit if unit > 0 else np.full(len(distance), np.nan)  # no scale to judge by
+        return np.where(distance == 0, 0.0, ratio)

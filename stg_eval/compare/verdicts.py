@@ -98,7 +98,8 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))
-    for variant, rows in pairs.groupby("variant", sort=False):
+    made = "request" in run.run  # a folder's keys are digests of its files: equal keys are equal clips
+    for variant, rows in pairs.groupby("variant", sort=False) if made else ():
         distances = moved.distances(baseline, run, rows, policy)
         if not np.isnan(distances).all():
             found = moved.share(distances, policy.margin(moved.COLUMN.name, 0.0))
@@ -131,7 +132,8 @@ def worst_pairs(
         else:
             change = moved.distances(baseline, run, rows, policy)
         harm, before, after = change, *np.full((2, len(rows)), np.nan)
-    order = [i for i in np.argsort(-harm, kind="stable") if harm[i] > 0][:most]  # nan sorts last and is not > 0
+    least = 1 if verdict.column.kind == "pair" else 0  # a pair moved from 1 on
+    order = [i for i in np.argsort(-harm, kind="stable") if harm[i] > least][:most]  # nan sorts last and is not > 0
     for i in order:
         row: Any = rows.iloc[i]
         yield Worst(

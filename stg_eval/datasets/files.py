@@ -123,7 +123,7 @@ def file_digest(path: Path, check: Callable[[Path], None] | None = None, dry: bo
     known_as = _sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{check is not None}".encode())
     note = data_home() / "digests" / known_as[:2] / known_as
     try:
-        return note.read_text()
+        return note.read_text(encoding="utf-8")
     except OSError:
         if dry:
             return f"not read: {path}"

@@ -111,6 +111,17 @@ def cost(name: str, guidance: Guidance) -> float:
     return float(_module(name).cost(guidance))
 
 
+def check(request: Request) -> None:
+    """Refuse, before anything is loaded, what the model could not make: a size, a frame count or rate, a CFG scale.
+
+    Raises StgEvalError. Its module calls it `check`, or has it in its FAMILY of diffusers pipelines.
+    """
+    module = _module(request.model)
+    refuse = getattr(getattr(module, "FAMILY", module), "check", None)
+    if refuse:
+        refuse(request)
+
+
 def smoke_settings(name: str) -> dict[str, JSONValue]:
     """Settings (`weights`, height, ...) that make a model small, quick and random, for trying a whole run on any
     machine. Empty for a model that has none. Its module calls them SMOKE."""

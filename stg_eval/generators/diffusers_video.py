@@ -53,6 +53,27 @@ class Family:
     """dtype -> variant of the files on the hub, where the repository has one: half the download, the same values."""
     float32: tuple[str, ...] = ()
     """Components that stay in float32 whatever the dtype."""
+    whole_fps: bool = False
+    """The model is told the frame rate as a whole number."""
+
+    def check(self, request: Request) -> None:
+        """Raises StgEvalError for a request that the pipeline cannot make; see `stg_eval.generators.check`."""
+        size, frames = self.size_multiple, self.frames_multiple
+        if request.height % size or request.width % size:
+            raise StgEvalError(
+                f"{request.model} needs height and width divisible by {size}, not {request.height}x{request.width}"
+            )
+        if (request.num_frames - 1) % frames:
+            near = 1 + max(1, round((request.num_frames - 1) / frames)) * frames
+            raise StgEvalError(
+                f"{request.model} makes 1 + a multiple of {frames} frames, not {request.num_frames}; try {near}"
+            )
+        if request.num_inference_steps < self.min_steps:
+            raise StgEvalError(f"{request.model} needs at least {self.min_steps} steps")
+        if request.guidance.cfg_scale < 1:
+            raise StgEvalError(f"{request.model} has no CFG scale below 1 (1 is off), not {request.guidance}")
+        if self.whole_fps and request.fps != int(request.fps):
+            raise StgEvalError(f"{request.model} takes whole frames a second, not {request.fps:g}")
 
 
 class PipelineGenerator:
@@ -100,7 +121,7 @@ class PipelineGenerator:
 
         from stg_eval.generators.guidance.engine import guided
 
-        self._check(request)
+        self.family.check(request)
         # on the CPU whatever the device, so that a request's noise is the same on every machine
         generator = torch.Generator("cpu").manual_seed(request.noise_seed)
         with guided(
@@ -153,22 +174,6 @@ class PipelineGenerator:
             replaced_methods(scheduler, step=result),
         ):
             return self._run(request, torch.Generator("cpu").manual_seed(0), num_inference_steps=self.family.min_steps)
-
-    def _check(self, request: Request) -> None:
-        size, frames = self.family.size_multiple, self.family.frames_multiple
-        if request.height % size or request.width % size:
-            raise StgEvalError(
-                f"{request.model} needs height and width divisible by {size}, not {request.height}x{request.width}"
-            )
-        if (request.num_frames - 1) % frames:
-            near = 1 + max(1, round((request.num_frames - 1) / frames)) * frames
-            raise StgEvalError(
-                f"{request.model} makes 1 + a multiple of {frames} frames, not {request.num_frames}; try {near}"
-            )
-        if request.num_inference_steps < self.family.min_steps:
-            raise StgEvalError(f"{request.model} needs at least {self.family.min_steps} steps")
-        if request.guidance.cfg_scale < 1:
-            raise StgEvalError(f"{request.model} has no CFG scale below 1 (1 is off), not {request.guidance}")
 
 
 class _Step:

@@ -94,6 +94,9 @@ LAYERS = [
 ]
 """The published model's layers in execution order; the first is number 1."""
 
+SPATIAL, TEMPORAL = "transformer_blocks.0", "temporal_transformer_blocks.0"
+"""The two blocks of a layer, below its path."""
+
 SHARES = (
     (0.9507, 0.9399),
     (0.8727, 0.862),
@@ -117,12 +120,19 @@ SHARES = (
 
 def cost(guidance: Guidance) -> float:
     """Passes of the denoiser a step; see `stg_eval.generators.cost`. Restart's repeated steps are not in it."""
-    rows = [SHARES[_number(layer) - CARD.first_layer] for layer in guidance.layers]
+    rows = [(layer, *SHARES[_number(layer) - CARD.first_layer]) for layer in guidance.layers]
+    spatial = [share for layer, share, _ in rows if not layer.endswith(TEMPORAL)]
+    temporal = [share for layer, _, share in rows if layer.endswith(TEMPORAL) or not layer.endswith(SPATIAL)]
+    for scale, shares, kind in ((guidance.spatial_scale, spatial, "s"), (guidance.temporal_scale, temporal, "t")):
+        if scale and not shares:
+            raise StgEvalError(f"{guidance} has a scale {kind} for blocks that are not of this kind")
     passes = 2.0 if guidance.cfg_scale > 1 else 1.0
-    if guidance.spatial_scale or guidance.joint_scale:
-        passes += max(spatial for spatial, _ in rows)
+    if guidance.joint_scale:
+        passes += max(spatial + temporal)
+    if guidance.spatial_scale:
+        passes += max(spatial)
     if guidance.temporal_scale:
-        passes += max(temporal for _, temporal in rows)
+        passes += max(temporal)
     return passes
 
 
@@ -130,7 +140,7 @@ def _number(layer: str) -> int:
     if layer.isdecimal() and CARD.first_layer <= int(layer) < CARD.first_layer + CARD.num_layers:
         return int(layer)
     for number, path in enumerate(LAYERS, CARD.first_layer):
-        if layer == path or layer.startswith(path + "."):
+        if layer in (path, f"{path}.{SPATIAL}", f"{path}.{TEMPORAL}"):
             return number
     raise StgEvalError(
         f"Stable Video Diffusion has no layer {layer!r}: give a number from 1 to 16 or a path such as {LAYERS[7]}"
@@ -138,11 +148,8 @@ def _number(layer: str) -> int:
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame, and for
-    a fraction of frames a second, of which the model would be told the whole part alone."""
+    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame."""
     settings = dict(CARD.settings) | dict(request.settings)
-    if request.fps != int(request.fps):
-        raise StgEvalError(f"{request.model} takes whole frames a second, not {request.fps:g}: --set fps=7")
     return {
         "image": first_frame(request, str(settings["image_fit"])),
         "min_guidance_scale": settings["min_guidance_scale"] if request.guidance.cfg_scale > 1 else 1.0,
@@ -175,6 +182,7 @@ FAMILY = Family(
     arguments=arguments,
     denoiser="unet",
     variants={"float16": "fp16"},
+    whole_fps=True,
 )
 
 

@@ -133,6 +133,7 @@ class VideoMAEExtractor:
     """Features [N, 1408] of the first 16 frames.
 
     Args:
+        network: From `load_network`. On a CPU its linear layers are exchanged (`stg_eval.metrics.linear`).
         resolution: Shorter side before the centre crop; None stretches whole frames, as cd-fvd does with arrays.
     """
 

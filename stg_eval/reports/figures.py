@@ -265,8 +265,11 @@ def ratings(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Fig
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
-    """A CSV of human ratings: rater, case, variant, aspect, rating (1-5)."""
-    return pd.read_csv(path, dtype={"rater": str, "case": str, "variant": str, "aspect": str})
+    """A CSV of human ratings: rater, case, variant, aspect, rating (1-5). Raises StgEvalError for a damaged one."""
+    try:
+        return pd.read_csv(path, dtype={"rater": str, "case": str, "variant": str, "aspect": str}, encoding="utf-8")
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        raise StgEvalError(f"{path} is no CSV of ratings ({str(error).strip()}); mend or remove it") from error
 
 
 @contextmanager

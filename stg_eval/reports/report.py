@@ -60,7 +60,7 @@ def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], 
             yield f"strip-{_slug(case)}-{seed}", partial(figures.strip, clips)
     if (results.path / "ratings.csv").is_file():
         titles = {name: variant_title(results, name) for name in results.variants}
-        yield "ratings", partial(figures.ratings, figures.read_ratings(results.path / "ratings.csv"), titles)
+        yield "ratings", lambda: figures.ratings(figures.read_ratings(results.path / "ratings.csv"), titles)
 
 
 def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,34 @@ def test_margin_that_is_no_share_says_so(tmp_path: Path, margin: str) -> None:
     config.write_text(f"[margins]\nmoved = {margin}\n")
     with pytest.raises(StgEvalError, match=r"margins\.moved must be "):
         read_policy(config)
+
+
+def test_pairs_about_which_nothing_is_known_do_not_count_as_unmoved(make_run: MakeRun) -> None:
+    def unscored(run: Results) -> None:
+        run.scores.loc[8:, "sharpness"] = math.nan
+        run.scores["key"] += "-"  # under which the store has no features
+
+    def few(run: Results) -> None:
+        unscored(run)
+        run.scores.loc[:3, "sharpness"] -= 1
+
+    only = replace(Policy(), margins={"sharpness": 0.5, "moved": 0.02})
+    found = compare(make_run("before", **STILL, edit=unscored), make_run("after", **STILL, edit=few), policy=only)
+    assert (verdict(found).n, verdict(found).value) == (8, 0.5)
+
+
+def test_a_difference_without_a_scale_moves_nothing(make_run: MakeRun) -> None:
+    """One clip has no typical distance to others."""
+    one = STILL | {"cases": 1, "seeds": (0,)}
+    found = compare(make_run("before", **one), make_run("after", **one | {"noise": 1e-6}), policy=Policy(margins=LOOSE))
+    assert verdict(found).word == "same"
+
+
+def test_scored_folders_promise_no_clip_either(make_run: MakeRun) -> None:
+    """The key of a file is its digest."""
+
+    def folder(run: Results) -> None:
+        del run.run["request"]
+
+    found = compare(make_run("before", **STILL, edit=folder), make_run("after", **STILL, edit=folder))
+    assert "moved" not in {v.metric for v in found.verdicts}

@@ -311,3 +311,15 @@ def test_figure_without_data_says_what_it_needs(results: Results) -> None:
         figures.trade_off([results], "fvd", "nothing")
     with pytest.raises(StgEvalError, match="at least one clip"):
         figures.strip({})
+
+
+@pytest.mark.parametrize("text", ["", 'rater,case\n"x,1'])
+def test_damaged_ratings_cost_their_figure_only(
+    tmp_path: Path, make_results: Callable[..., Results], capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    results = make_results(tmp_path, pairs=2, variants=SWEEP)
+    results.path.mkdir(parents=True)
+    (results.path / "ratings.csv").write_text(text, encoding="utf-8")
+    assert write_report([results], tmp_path / "store", tmp_path / "out").is_file()
+    assert "mend or remove it" in capsys.readouterr().err
+    assert list((tmp_path / "out" / "figures").glob("*-layers-fvd.*"))
