@@ -6,12 +6,14 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from stg_eval import results
+from stg_eval import results, suites
+from stg_eval.plan import make_plan
 from stg_eval.results import Column, DamagedResults, Estimate, Results
 from stg_eval.types import StgEvalError
 
@@ -117,3 +119,17 @@ def test_results_are_read_as_utf8_in_any_locale(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.strip() == ascii(["Überblick"]), done.stderr
+
+
+def test_clips_that_a_finished_run_says_a_metric_wanted_are_those_the_plan_scored() -> None:
+    """The rule stands on both sides of the folder: tags, the first N clips, the static filter."""
+    suite = replace(suites.load("vbench-t2v"), metric_clips={"imaging_quality": 100})
+    plan = make_plan(suite, "opensora", guidance=("cfg", "stg"), limit=400, dry=True)
+    rows = [(v.name, " ".join(r.case.tags)) for v in plan.variants for r in plan.requests[v.name]]
+    run = {"metric_clips": suite.metric_clips, "score_by_tag": suite.score_by_tag, "keep_static": suite.keep_static}
+    found = Results(Path(), run, (), (), pd.DataFrame(rows, columns=["variant", "tags"]))
+    assert suite.score_by_tag
+    for card in plan.metrics:
+        scored = [one for v in plan.variants for one in plan.scored(card, v.name)]
+        assert 0 < sum(scored) < len(scored)
+        assert list(found.wanted(card.name)) == scored, card.name
