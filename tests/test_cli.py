@@ -97,8 +97,9 @@ def test_real_clips_that_are_not_enough_are_missed_before_any_clip_is_made(
 
 
 STOPPED = """
-import sys, time
+import signal, sys, time
 from stg_eval import cli, listing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a shell's background jobs ignore it
 def show(what, model):
     print("working", flush=True)
     time.sleep(60)
