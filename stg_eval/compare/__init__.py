@@ -97,7 +97,7 @@ def _gate(
     if not update_baseline:
         return outcome(compare(baseline, run, allow=allow, policy=policy))
     snapshot.write(snapshot.load(run), baseline)
-    return Outcome(exit_code=0, headline=f"baseline written to {baseline} ({baseline.stat().st_size / 1e6:.1f} MB)")
+    return Outcome(exit_code=0, headline=f"baseline written to {baseline} ({baseline.stat().st_size / 1e3:,.0f} kB)")
 
 
 def _by_features(verdicts: Iterable[Verdict], run: Snapshot) -> Collection[Verdict]:
