@@ -27,23 +27,23 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from stg_eval import score, summary
-from stg_eval.compare import Comparison, Snapshot, compare, golden, snapshot
-from stg_eval.compare.policy import MOVED
-from stg_eval.compare.verdicts import FAILING
+from stg_eval.gate import Comparison, Snapshot, compare, golden, snapshot
+from stg_eval.gate.policy import MOVED
+from stg_eval.gate.verdicts import FAILING
 from stg_eval.generators.guidance import skips
 from stg_eval.generators.tiny import card as tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.scoring import score_clips
-from stg_eval.plan import Plan, make_plan
+from stg_eval.pipeline import estimates, score
+from stg_eval.pipeline.plan import Plan, make_plan
+from stg_eval.pipeline.run import describe
 from stg_eval.provenance import provenance
-from stg_eval.run import describe
-from stg_eval.store import Store
+from stg_eval.storage.store import Store
+from stg_eval.storage.video import read_video, write_video
 from stg_eval.suites import load as load_suite
 from stg_eval.suites import open_dataset
 from stg_eval.types import Request
-from stg_eval.video import read_video, write_video
 
 N = 256
 GUIDANCE, STEPS = "cfg2", 8
@@ -152,7 +152,7 @@ class Bench:
         real = type(real)(real.name, real.digest, real.clips, REAL_CLIPS)
         with Store(self.store) as store:
             score.reference_features(real, wanted, store)
-        self.record["features"] = summary.features_record(plan.metrics, self.loaded, real)
+        self.record["features"] = estimates.features_record(plan.metrics, self.loaded, real)
         self.pools: dict[str, dict[str, np.ndarray]] = {}
 
     def pool(self, condition: str) -> dict[str, np.ndarray]:
@@ -223,7 +223,7 @@ class Bench:
         return Snapshot(
             path=Path(condition),
             run=self.record,
-            columns=summary.columns(self.plan.metrics, self.loaded, ()),
+            columns=estimates.columns(self.plan.metrics, self.loaded, ()),
             scores=scores,
             features={name: snapshot._shorten(pool[name][rows]) for name in pool if pool[name].ndim == 2},
             store=self.store,  # of the real clips' features alone

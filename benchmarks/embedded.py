@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stg_eval import results, verbs
-from stg_eval.results import Column, Estimate, Results
+from stg_eval import api
+from stg_eval.storage import results
+from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.suites import load as load_suite
 
 HERE = Path(__file__).parent
@@ -42,8 +43,8 @@ def main() -> None:
     for seed in options.seeds:
         folder = options.state / str(seed)
         print(f"base seed {seed}", file=sys.stderr)
-        plan = verbs.plan(replace(suite, seed=seed), "tiny")
-        verbs.run(plan, folder / "store", folder / "run", "local", "cpu")
+        plan = api.plan(replace(suite, seed=seed), "tiny")
+        api.run(plan, folder / "store", folder / "run", "local", "cpu")
         runs.append(results.load(folder / "run"))
     print("\n".join(table(runs)))
 

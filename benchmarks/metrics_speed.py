@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stg_eval import video, weights
+from stg_eval import weights
 from stg_eval.metrics import registry
 from stg_eval.metrics.scoring import score_clips
 from stg_eval.metrics.vbench import import_vbench, official
+from stg_eval.storage import video
 
 DIMENSIONS = ("temporal_flickering", "motion_smoothness", "dynamic_degree", "imaging_quality", "aesthetic_quality")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from stg_eval.compare import Outcome
+    from stg_eval.gate import Outcome
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,9 +55,9 @@ class Gate:
     ) -> Path:
         """`stg-eval run` with the command's arguments, into a fresh store: clips are named by what was asked for, not
         by the code under test. Returns the run folder."""
-        from stg_eval import suites, verbs
+        from stg_eval import api, suites
 
-        plan = verbs.plan(
+        plan = api.plan(
             suites.load(suite),
             model,
             guidance=guidance,
@@ -67,14 +67,14 @@ class Gate:
             settings=settings,
         )
         output = self.folder / name
-        finished = verbs.run(plan, self.folder / f"{name}-store", output, "local", device)
+        finished = api.run(plan, self.folder / f"{name}-store", output, "local", device)
         if finished.missing:
             pytest.fail("clips are missing:\n" + "\n".join(finished.missing), pytrace=False)
         return output
 
     def compare(self, baseline: str | Path, run: str | Path, **options: Any) -> Outcome:
-        """The outcome, whatever it is; options are those of `stg_eval.compare.gate`."""
-        from stg_eval.compare import gate
+        """The outcome, whatever it is; options are those of `stg_eval.gate.gate`."""
+        from stg_eval.gate import gate
 
         return gate(Path(baseline), Path(run), **options)
 

@@ -186,7 +186,7 @@ class Request:
     num_inference_steps: int
     dtype: str
     encoding: str
-    """How the frames are stored, see `stg_eval.video.ENCODINGS`; lossy encodings move FVD and IS."""
+    """How the frames are stored, see `stg_eval.storage.video.ENCODINGS`; lossy encodings move FVD and IS."""
     settings: tuple[tuple[str, JSONValue], ...] = ()
     """Model-specific settings, sorted by name (motion_bucket_id, noise_aug_strength, ...)."""
 

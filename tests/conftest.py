@@ -54,7 +54,7 @@ def run_cli() -> Callable[..., Answer]:
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     """A small moving clip on disk."""
-    from stg_eval.video import write_video
+    from stg_eval.storage.video import write_video
 
     def make(name: str = "clip.mp4", *, num_frames: int = 8, seed: int = 0, folder: Path | None = None) -> Path:
         path = (folder or tmp_path / "videos") / name

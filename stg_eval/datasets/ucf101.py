@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stg_eval import video
 from stg_eval.datasets.dataset import Reference, stratified
 from stg_eval.datasets.files import check_options, data_home, file_digest, folder, how_to_get, write_whole
+from stg_eval.storage import video
 from stg_eval.types import Case, StgEvalError
 
 SPLITS = ("all", "train", "test")

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
-from stg_eval.video import VideoInfo
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from torchmetrics.utilities import dim_zero_cat
 from stg_eval.metrics import ClipScorer, Extractor
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import Protocol, score_logits
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 Clips = Tensor | np.ndarray | Sequence[np.ndarray]
 """Clips uint8 [N, T, H, W, 3], or N clips uint8 [T, H, W, 3] of any sizes."""

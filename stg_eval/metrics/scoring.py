@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from stg_eval.metrics import ClipScorer, Extractor
+from stg_eval.storage.video import Reader, UnreadableVideo, VideoInfo, count_frames, open_video
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import Reader, UnreadableVideo, VideoInfo, count_frames, open_video
 
 BATCH_SIZE = 16
 FRAMES_PER_CHUNK = 32

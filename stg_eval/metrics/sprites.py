@@ -17,8 +17,8 @@ from stg_eval.metrics import ClipScorer, Extractor, SetMetric, sprites_c3d
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import inception_score, softmax
 from stg_eval.metrics.vbench import exact
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 VERSION = "v1"
 NUM_FEATURES, NUM_CLASSES = 64, 12

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.reports.tables import difference_cell, head, number, value_cell, variant_title
-from stg_eval.results import Column, Estimate, Results
+from stg_eval.storage.results import Column, Estimate, Results
+from stg_eval.storage.video import UnreadableVideo, read_video
 from stg_eval.types import Guidance, StgEvalError
-from stg_eval.video import UnreadableVideo, read_video
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from stg_eval.reports.tables import Cell, Row, Table, best, difference_cell, missing, number, run_title, value_cell
-from stg_eval.results import Column, Estimate, Results
+from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError
 
 REPRODUCED, NOT_REPRODUCED, CANNOT_TELL = "reproduced", "not reproduced", "cannot tell"

@@ -15,7 +15,7 @@ from stg_eval.reports import figures, render
 from stg_eval.reports.gallery import store_of, write_page
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import Table, difference_table, run_name, run_tables, variant_title
-from stg_eval.results import Results
+from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
 if TYPE_CHECKING:

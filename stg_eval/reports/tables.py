@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stg_eval.results import Column, Estimate, Results
+from stg_eval.storage.results import Column, Estimate, Results
 
 NONE = "—"
 LISTED = 5

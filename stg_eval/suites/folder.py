@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from stg_eval.datasets.dataset import Reference
-from stg_eval.video import find_videos
+from stg_eval.storage.video import find_videos
 
 
 def folder_reference(folder: Path) -> Reference:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from stg_eval.datasets.ucf101 import open_dataset, read_split
+from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError
-from stg_eval.video import read_video
 
 MakeTree = Callable[..., Path]
 

@@ -14,8 +14,8 @@ import torch
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import PROTOCOLS, Protocol, score_logits
 from stg_eval.metrics.loops import FrechetVideoDistance, MeanClipScore, VideoInceptionScore
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 
 class Channels:

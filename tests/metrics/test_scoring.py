@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stg_eval import video
 from stg_eval.metrics.scoring import FRAMES_PER_CHUNK, extract_arrays, score_clips
+from stg_eval.storage import video
+from stg_eval.storage.video import VideoInfo, write_video
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo, write_video
 
 
 class MeanRed:

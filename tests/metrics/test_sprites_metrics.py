@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stg_eval.datasets import sprites as data
 from stg_eval.metrics import ClipScorer, SetMetric, registry
 from stg_eval.metrics.sprites import PixelExtractor, SpritesExtractor, improved_recall
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 SETS = [name for name in registry.METRICS if name.endswith("_sprites") and name != "accuracy_sprites"]
 INFO = VideoInfo(Path("clip.mp4"), 8, 16, 16, 8.0, "ffv1")

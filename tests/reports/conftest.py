@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stg_eval.results import Column, Estimate, Results
+from stg_eval.storage.results import Column, Estimate, Results
 
 NASTY = r"""<script>alert("x")</script> & 50% of $\alpha_1$ | #1 {~^} `code` "quoted" é 猫 </textarea>"""
 
@@ -142,7 +142,7 @@ def make_run(
             )
             file = root / "store" / "clips" / f"{key}.mp4"
             if clips and not file.exists():
-                from stg_eval.video import write_video
+                from stg_eval.storage.video import write_video
 
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_video(file, frames(i, v, num_frames, size), fps=fps, encoding="vp9-lossless")

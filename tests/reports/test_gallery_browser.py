@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from stg_eval.reports.gallery import write_page
-from stg_eval.results import Results
-from stg_eval.video import write_video
+from stg_eval.storage.results import Results
+from stg_eval.storage.video import write_video
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)

@@ -16,9 +16,9 @@ import pytest
 from stg_eval.reports import figures, write_report
 from stg_eval.reports.gallery import sheet, write_page
 from stg_eval.reports.tables import number
-from stg_eval.results import Results
+from stg_eval.storage.results import Results
+from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError
-from stg_eval.video import read_video
 
 SWEEP = [{"name": f"cfg{g}", "signature": f"cfg{g}"} for g in (2, 3, 5)] + [
     {"name": f"l{layer}s{scale}", "signature": f"cfg3+stg-a[{layer}]s{scale}t{scale}"}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stg_eval.reports import markdown, render
 from stg_eval.reports.gallery import write_page
 from stg_eval.reports.tables import Cell, Row, Table, best, mark, number, run_tables, turned
-from stg_eval.results import Column, Estimate, Results
+from stg_eval.storage.results import Column, Estimate, Results
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
 WRITERS = {"md": render.to_markdown, "csv": render.to_csv, "html": render.to_html, "tex": render.to_latex}
@@ -259,7 +259,7 @@ def test_printed_number_is_the_scaled_value_rounded(value: float, digits: int, s
 
 
 def test_estimates_of_a_saved_run_print_the_same(tmp_path: Path, results: Results) -> None:
-    from stg_eval import results as contract
+    from stg_eval.storage import results as contract
 
     contract.save(results)
     assert markdown(contract.load(results.path)) == markdown(results)

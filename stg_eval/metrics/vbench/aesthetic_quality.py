@@ -19,8 +19,8 @@ from torchvision.transforms.functional import center_crop, normalize, resize
 from stg_eval import weights
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import VERSION, exact, to_tensor
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
-from stg_eval.video import VideoInfo
 
 SIZE = 224
 BATCH = 32

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from stg_eval import weights
 from stg_eval.metrics.vbench import VERSION, batch_size, exact, import_vbench, to_tensor
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 ITERATIONS = 20
 MARGIN = 1e-3

@@ -19,8 +19,8 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics.vbench import VERSION, import_vbench
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
-from stg_eval.video import VideoInfo
 
 
 class OfficialScorer:

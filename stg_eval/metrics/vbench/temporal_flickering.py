@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from stg_eval.metrics.vbench import VERSION
+from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
-from stg_eval.video import VideoInfo
 
 
 class TemporalFlickering:

@@ -27,9 +27,9 @@ import pandas as pd
 from stg_eval.reports import tables
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.render import to_html
-from stg_eval.results import Results
+from stg_eval.storage.results import Results
+from stg_eval.storage.video import count_frames, probe, read_video
 from stg_eval.types import StgEvalError
-from stg_eval.video import count_frames, probe, read_video
 
 SHEET_PIXELS = 1 << 17
 """A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64)."""

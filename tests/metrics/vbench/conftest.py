@@ -37,7 +37,7 @@ def golden() -> Callable[[str], tuple[dict[str, np.ndarray], dict[str, Any]]]:
 @pytest.fixture(scope="session")
 def make_clip(tmp_path_factory) -> Callable[..., Path]:
     """A textured plane that slides `speed` pixels a frame, as an H.264 mp4."""
-    from stg_eval.video import write_video
+    from stg_eval.storage.video import write_video
 
     folder = tmp_path_factory.mktemp("clips")
 

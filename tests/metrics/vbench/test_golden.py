@@ -94,7 +94,7 @@ def test_static_filters_verdicts(golden, monkeypatch):
     from pathlib import Path
 
     from stg_eval.metrics.vbench.static_filter import StaticFilter
-    from stg_eval.video import VideoInfo
+    from stg_eval.storage.video import VideoInfo
 
     _, values = golden("dynamic_degree")
     for case in values["static_filter"]["decisions"]:
@@ -139,7 +139,7 @@ def test_motion_smoothness_compares_the_official_frames(golden):
 def run_remembering(num_frames: int, batch: int) -> tuple[list[int], list[int]]:
     from pathlib import Path
 
-    from stg_eval.video import VideoInfo
+    from stg_eval.storage.video import VideoInfo
 
     used: set[int] = set()
 

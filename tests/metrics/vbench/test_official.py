@@ -285,7 +285,7 @@ def test_gpu_gives_the_scores_of_the_cpu(make_clip, scorers):
 
 def test_chunks_of_any_size_give_the_same_flickering(make_clip):
     path = make_clip(6)
-    from stg_eval.video import open_video
+    from stg_eval.storage.video import open_video
 
     results = set()
     for chunk in (1, 2, 5, 32):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from stg_eval.metrics.vbench.static_filter import StaticFilter, keep_static
-from stg_eval.video import probe, read_frames
+from stg_eval.storage.video import probe, read_frames
 from stg_eval.weights import Checkpoint
 
 

@@ -1,0 +1,206 @@
+"""Golden frames: a few clips are kept, and later runs must make the same pixels.
+
+For changes that promise exactness (a faster kernel, a refactored sampler). A golden folder holds golden.json and
+clips/; write it with ``--update-baseline --golden N``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stg_eval.gate.outcome import Check, Outcome, Table
+from stg_eval.gate.pairing import Mismatch, NotComparable
+from stg_eval.storage import results
+from stg_eval.storage.results import Results
+from stg_eval.storage.video import read_video
+from stg_eval.types import StgEvalError
+
+FORMAT = 1
+HEADER = "golden.json"
+GATES: dict[str, float] = {
+    # Rounding differs between kernels and cards by about one grey level: 48 dB. The eye sees nothing above 45.
+    "psnr": 45.0,
+    "ssim": 0.99,
+    "percent": 99.0,
+    # No frame at all may be visibly another one.
+    "floor_psnr": 30.0,
+    "floor_ssim": 0.9,
+}
+"""`percent` of a clip's frames must reach psnr (dB) and ssim, and every frame the two floors."""
+
+
+def is_golden(path: Path) -> bool:
+    return (path / HEADER).is_file()
+
+
+def update(folder: Path, run: Path, count: int) -> Outcome:
+    """Keep the first `count` clips of each variant of a run as the golden ones."""
+    if folder.exists() and not is_golden(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise StgEvalError(f"{folder} exists and holds no golden frames; choose a new folder")
+    found = results.load(run)
+    kept = [row for _, rows in found.scores.groupby("variant", sort=False) for row in _rows(found, rows.head(count))]
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "clips").mkdir(parents=True)
+        clips: list[dict[str, Any]] = []
+        for row in kept:
+            source = _file(found, row)
+            target = Path("clips") / f"{len(clips):04d}{source.suffix}"
+            shutil.copyfile(source, partial / target)
+            digest = hashlib.sha256(source.read_bytes()).hexdigest()
+            clips.append(
+                {key: row[key] for key in ("variant", "case", "seed")} | {"file": str(target), "sha256": digest}
+            )
+        record = {"format": FORMAT, "suite": found.run["suite"], "model": found.run.get("model"), "clips": clips}
+        (partial / HEADER).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    except OSError as error:
+        raise StgEvalError(f"cannot write golden frames to {folder}: {error.strerror}") from error
+    return Outcome(exit_code=0, headline=f"{len(clips)} golden clips written to {folder}")
+
+
+def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -> Outcome:
+    """Compare every golden clip with the run's clip of the same variant, case and seed, frame by frame.
+
+    Raises NotComparable for a clip that the run lacks or that has another size, StgEvalError for a damaged one.
+    """
+    gates = _gates(gates or {})
+    golden, found = _load(folder), results.load(run)
+    if golden["suite"] != found.run["suite"]:
+        raise NotComparable(
+            [Mismatch("golden", f"{golden['suite']} in the golden frames, {found.run['suite']} in the run")]
+        )
+    rows = {(row["variant"], row["case"], row["seed"]): row for row in _rows(found, found.scores)}
+    absent = [clip for clip in golden["clips"] if (clip["variant"], clip["case"], clip["seed"]) not in rows]
+    if absent:
+        raise NotComparable([Mismatch("golden", f"{_name(clip)} is missing in the run") for clip in absent[:5]])
+    lines, checks, data = [], [], []
+    for clip in golden["clips"]:
+        name = _name(clip)
+        before = _read_golden(folder, clip)
+        after = read_video(_file(found, rows[clip["variant"], clip["case"], clip["seed"]]))
+        if before.shape != after.shape:
+            raise NotComparable(
+                [Mismatch("golden", f"{name} is {before.shape} in the golden frames, {after.shape} in the run")]
+            )
+        psnr, ssim = frame_psnr(after, before), frame_ssim(after, before)
+        percent, passed = judge_frames(psnr, ssim, gates)
+        cells = (f"{percent:.0f} %", _db(float(psnr.min())), f"{ssim.min():.4f}")
+        lines.append((name, *cells, "same" if passed else "worse"))
+        line = f"{cells[0]} of frames within the gate, worst frame {cells[1]} dB, SSIM {cells[2]}"
+        checks.append(Check(group="golden frames", name=name, state="pass" if passed else "fail", line=line))
+        data.append({"clip": name, "passed": passed, "psnr": psnr.tolist(), "ssim": ssim.tolist()})
+    failed = sum(check.state == "fail" for check in checks)
+    lines.sort(key=lambda row: row[-1] == "same")
+    header = ("Clip", "Frames within", "Worst PSNR", "Worst SSIM", "Verdict")
+    gate = ", ".join(f"{name} {value:g}" for name, value in gates.items())
+    return Outcome(
+        exit_code=1 if failed else 0,
+        headline=f"{failed} of {len(checks)} golden clips changed"
+        if failed
+        else f"{len(checks)} golden clips unchanged",
+        tables=(Table(title=f"Golden frames (gates: {gate})", header=header, rows=tuple(lines)),),
+        checks=tuple(checks),
+        data={"gates": dict(gates), "clips": data},
+    )
+
+
+def judge_frames(psnr: np.ndarray, ssim: np.ndarray, gates: Mapping[str, float]) -> tuple[float, bool]:
+    """Per cent of a clip's frames within the gate, and whether the clip passes both gates; inputs [T]."""
+    percent = 100 * float(((psnr >= gates["psnr"]) & (ssim >= gates["ssim"])).mean())
+    floor = (psnr >= gates["floor_psnr"]).all() and (ssim >= gates["floor_ssim"]).all()
+    return percent, bool(percent >= gates["percent"] and floor)
+
+
+def frame_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio of each frame in dB, float64 [T]; infinite for equal frames.
+
+    Inputs uint8 [T, H, W, 3]."""
+    errors = [((a.astype(np.float64) - b) ** 2).mean() for a, b in zip(frames, reference, strict=True)]
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(255**2 / np.array(errors)))
+
+
+def frame_ssim(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Structural similarity of each frame, float64 [T] (Wang et al., 2004: 11 x 11 Gaussian, mean over channels).
+
+    Inputs uint8 [T, H, W, 3]. Raises StgEvalError for frames smaller than the window."""
+    if min(frames.shape[1:3]) < 11:
+        raise StgEvalError(f"SSIM needs frames of at least 11 x 11 pixels, not {frames.shape[2]} x {frames.shape[1]}")
+    import cv2
+
+    def blur(image: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.GaussianBlur(image, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101))
+
+    def similarity(a: np.ndarray, b: np.ndarray) -> float:
+        mean_a, mean_b = blur(a), blur(b)
+        variances = np.maximum(blur(a * a) - mean_a**2, 0) + np.maximum(blur(b * b) - mean_b**2, 0)
+        covariance = blur(a * b) - mean_a * mean_b
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+        return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
+
+    pairs = zip(frames, reference, strict=True)  # one frame at a time: a clip in float64 can outgrow the memory
+    return np.array([similarity(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs])
+
+
+def _gates(changes: Mapping[str, float]) -> dict[str, float]:
+    unknown = changes.keys() - GATES.keys()
+    if unknown:
+        raise StgEvalError(f"unknown entry golden.{sorted(unknown)[0]} (known: {', '.join(GATES)})")
+    for name, value in changes.items():
+        if not isinstance(value, int | float):
+            raise StgEvalError(f"golden.{name} must be a number, not {value!r}")
+    return {**GATES, **changes}
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        newer = record["format"] > FORMAT
+        record["suite"], record["clips"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StgEvalError(f"{folder / HEADER} is damaged ({error}); write it again with --update-baseline") from error
+    if newer:
+        raise StgEvalError(f"{folder} was written by a newer stg-eval (format {record['format']}); upgrade stg-eval")
+    return record
+
+
+def _read_golden(folder: Path, clip: Mapping[str, Any]) -> np.ndarray:
+    path = folder / clip["file"]
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != clip["sha256"]:
+        raise StgEvalError(
+            f"golden clip {path} is missing or damaged; fetch it again, or write it with --update-baseline"
+        )
+    return read_video(path)
+
+
+def _rows(found: Results, scores: Any) -> Iterator[dict[str, Any]]:
+    """Rows of clips that exist."""
+    absent = {(m["variant"], m["case"], m["seed"]) for m in found.run.get("missing", [])}
+    for row in scores[["variant", "case", "seed", "file"]].to_dict("records"):
+        if (row["variant"], row["case"], row["seed"]) not in absent:
+            yield {str(key): value for key, value in row.items()}
+
+
+def _file(found: Results, row: Mapping[str, Any]) -> Path:
+    return Path(found.run["store"]) / str(row["file"])
+
+
+def _name(clip: Mapping[str, Any]) -> str:
+    return f"{clip['variant']}/{clip['case']}/seed {clip['seed']}"
+
+
+def _db(value: float) -> str:
+    return "identical" if math.isinf(value) else f"{value:.1f}"

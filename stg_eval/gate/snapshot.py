@@ -1,0 +1,180 @@
+"""What a comparison reads: a run folder, or the small baseline file that is kept of one.
+
+A baseline file is a zip of header.json, scores.csv and one array of features an extractor: no videos, so it can live
+in git or on the hub. The same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stg_eval import __version__
+from stg_eval.pipeline import estimates
+from stg_eval.storage import results
+from stg_eval.storage.results import Column
+from stg_eval.storage.store import Store
+from stg_eval.types import StgEvalError
+
+FORMAT = 1
+_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Scores and features of one run."""
+
+    path: Path
+    run: Mapping[str, Any]
+    """run.json, see `stg_eval.storage.results.Results.run`."""
+    columns: tuple[Column, ...]
+    scores: pd.DataFrame
+    """One row a clip that exists: variant, case, prompt, label, seed, key, then the metrics, as in Results.scores."""
+    features: Mapping[str, np.ndarray]
+    """Extractor signature -> float32 [rows of scores, D]; nan where a clip has none, or no metric counts it."""
+    store: Path | None
+    """Where the clips lie; None for a baseline file."""
+
+    def counted(self, metric: str) -> np.ndarray:
+        """Which rows of scores a set metric counts, bool [rows]."""
+        return estimates.counted(self.scores, metric)
+
+    def set_features(self, metric: str) -> np.ndarray:
+        """Features of a set metric, [rows of scores, D], whether it counts the row or another with its extractor."""
+        return self.features[self.run["features"][metric]["extractor"]]
+
+
+def load(path: Path) -> Snapshot:
+    """Read a run folder or a baseline file. Raises StgEvalError for one that is missing, damaged or too new."""
+    if path.is_dir():
+        return _of_run(path)
+    if not path.is_file():
+        raise StgEvalError(
+            f"there is no run or baseline at {path}; `stg-eval run` writes a run, "
+            f"`stg-eval compare {path} RUN --update-baseline` a baseline"
+        )
+    return _read(path)
+
+
+def write(snapshot: Snapshot, path: Path) -> None:
+    """Write a baseline file, all of it or nothing."""
+    if path.is_dir():
+        raise StgEvalError(f"{path} is a folder; a baseline is a file, for example {path / 'baseline.zip'}")
+    extractors = sorted(snapshot.features)
+    header = {
+        "format": FORMAT,
+        "stg_eval": __version__,
+        "run": {key: value for key, value in snapshot.run.items() if key != "store"},
+        "columns": [asdict(column) for column in snapshot.columns],
+        "features": extractors,
+    }
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w") as file:
+            _add(file, "header.json", json.dumps(header, indent=1, ensure_ascii=False).encode())
+            _add(file, "scores.csv", snapshot.scores.to_csv(index=False, lineterminator="\n").encode())
+            for number, extractor in enumerate(extractors):
+                buffer = io.BytesIO()
+                np.save(buffer, snapshot.features[extractor])
+                _add(file, f"features-{number}.npy", buffer.getvalue())
+        partial.replace(path)
+    except OSError as error:
+        raise StgEvalError(f"cannot write the baseline {path}: {error.strerror}") from error
+
+
+def reference(snapshot: Snapshot, metric: str) -> np.ndarray | None:
+    """Features float32 [M, D] of the real clips that a set metric compares with, from the run's own store; None where
+    it needs none. Raises StgEvalError if the store has lost them."""
+    entry = snapshot.run["features"][metric]
+    if entry["reference"] is None:
+        return None
+    if snapshot.store is None:
+        raise StgEvalError(f"{metric} needs the real clips' features, which {snapshot.path} lacks; give a run folder")
+    keys = [f"reference/{entry['reference']['digest']}/{i}" for i in range(entry["reference"]["count"])]
+    with Store(snapshot.store, write=False) as store:
+        found = store.features(keys, entry["extractor"])
+    if len(found) < len(keys):
+        raise StgEvalError(
+            f"{snapshot.store} has features of {len(found)} of {len(keys)} real clips for {metric}; "
+            "run the same `stg-eval run` again"
+        )
+    return np.stack([found[key] for key in keys])
+
+
+def _of_run(path: Path) -> Snapshot:
+    found = results.load(path)
+    absent = {(m["variant"], m["case"], m["seed"]) for m in found.run.get("missing", [])}
+    rows = found.scores[["variant", "case", "seed"]].itertuples(index=False, name=None)
+    scores = found.scores[[row not in absent for row in rows]].reset_index(drop=True)
+    store_path = Path(found.run["store"])
+    wanted: dict[str, np.ndarray] = {}
+    for metric, entry in found.run.get("features", {}).items():
+        wanted[entry["extractor"]] = wanted.get(entry["extractor"], False) | estimates.counted(scores, metric)
+    with Store(store_path, write=False) as store:
+        features = {
+            extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
+            for extractor, rows in wanted.items()
+        }
+    return Snapshot(
+        path=path,
+        run=found.run,
+        columns=found.columns,
+        scores=scores.drop(columns=["file", "tags"], errors="ignore"),
+        features=features,
+        store=store_path,
+    )
+
+
+def _stack(found: Mapping[str, np.ndarray], keys: pd.Series) -> np.ndarray:
+    width = len(next(iter(found.values()))) if found else 0
+    lacking = np.full(width, np.nan, np.float32)
+    return _shorten(np.array([found.get(key, lacking) for key in keys], np.float32).reshape(len(keys), width))
+
+
+def _shorten(features: np.ndarray) -> np.ndarray:
+    """Round to ten bits of mantissa, those of float16, in the range of float32: the zeros compress away. Applied to
+    both sides of every comparison, so a baseline file and the run that it was made of are the same thing."""
+    bits = features.view(np.uint32)
+    rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return np.where(np.isfinite(features), rounded, features)
+
+
+def _read(path: Path) -> Snapshot:
+    try:
+        with zipfile.ZipFile(path) as file:
+            header = json.loads(file.read("header.json"))
+            if header["format"] > FORMAT:
+                raise StgEvalError(
+                    f"{path} was written by a newer stg-eval ({header['stg_eval']}, format {header['format']}); "
+                    "upgrade stg-eval, or write it again with --update-baseline"
+                )
+            columns = tuple(Column(**column) for column in header["columns"])
+            scores = results.read_scores(io.BytesIO(file.read("scores.csv")), columns)
+            features = {
+                extractor: np.load(io.BytesIO(file.read(f"features-{number}.npy")), allow_pickle=False)
+                for number, extractor in enumerate(header["features"])
+            }
+        if any(len(array) != len(scores) for array in features.values()):
+            raise ValueError("features and scores do not match")
+        run = header["run"]
+    except _DAMAGE as error:
+        raise StgEvalError(
+            f"{path} is not a whole baseline ({str(error).strip() or type(error).__name__}); "
+            "fetch it again, or write it again with --update-baseline"
+        ) from error
+    return Snapshot(path=path, run=run, columns=columns, scores=scores, features=features, store=None)
+
+
+def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))  # no clock: same run, same bytes
+    file.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=9)

@@ -1,0 +1,196 @@
+"""Scores of clips -> the cells of a table: values, intervals, paired differences from the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from stg_eval import statistics
+from stg_eval.datasets.dataset import Reference
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, registry
+from stg_eval.storage.results import Column, Estimate
+from stg_eval.storage.store import Store
+
+NAN = math.nan
+
+
+def columns(
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], cells: Sequence[Estimate]
+) -> tuple[Column, ...]:
+    """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
+    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind")
+    out = []
+    for card in cards:
+        signature = loaded[card.name].signature
+        counts = {cell.n for cell in cells if cell.metric == card.name}
+        if card.kind == "set" and len(counts) == 1:
+            signature = registry.counted(signature, counts.pop())
+        out.append(Column(signature=signature, **{n: getattr(card, n) for n in names}))
+    return tuple(out)
+
+
+def cells(
+    scores: pd.DataFrame,
+    cards: Sequence[MetricCard],
+    loaded: Mapping[str, ClipScorer | SetMetric],
+    store: Store,
+    reference: Mapping[str, np.ndarray],
+    *,
+    baseline: str | None,
+    cluster: Literal["case", "sample"],
+    published: Mapping[str, Mapping[str, float]],
+    keep_static: Collection[str] = (),
+) -> tuple[Estimate, ...]:
+    """One Estimate for each variant and metric.
+
+    `scores` has one row a clip that was asked for (Results.scores); rows of two variants are paired by (case, seed).
+    `reference` maps extractor signatures to the real clips' features float32 [M, D]. Intervals resample cases
+    (`cluster="case"`: prompts are a sample of prompts) or clips ("sample": the classes are all there are). Metrics in
+    `keep_static` count those clips of a case that a filter picks for each variant anew (see `case_means`).
+    """
+    out = []
+    for variant in dict.fromkeys(scores["variant"]):
+        for card in cards:
+            metric = loaded[card.name]
+            ours = _of(scores, variant)
+            theirs = _of(scores, baseline) if baseline not in (None, variant) else None
+            if card.kind == "clip":
+                cell = _clip_cell(card, ours, theirs, cluster, card.name in keep_static)
+            else:
+                cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)  # type: ignore[arg-type]
+            out.append(
+                Estimate(
+                    variant=variant,
+                    metric=card.name,
+                    baseline=baseline if theirs is not None else None,
+                    published=published.get(variant, {}).get(card.name),
+                    **cell,
+                )
+            )
+    return tuple(out)
+
+
+def features_record(
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], reference: Reference | None
+) -> dict[str, Any]:
+    """Set metric -> where its features are in the store: the extractor's signature, and the real clips' digest and
+    count (`score.reference_features` has their keys). A comparison reads them without loading a network."""
+    real = {"digest": reference.digest, "count": reference.count} if reference else None
+    return {
+        card.name: {
+            "extractor": loaded[card.name].extractor.signature,  # type: ignore[union-attr]
+            "reference": real if card.needs_reference else None,
+        }
+        for card in cards
+        if card.kind == "set"
+    }
+
+
+def counted(scores: pd.DataFrame, metric: str) -> np.ndarray:
+    """Which rows of Results.scores a set metric counts, bool [rows]: those that its column says. The store may hold
+    features of more clips, from another metric or an earlier run. Without a column (a folder's videos, older runs) it
+    counts all."""
+    return scores[metric].to_numpy(bool) if metric in scores else np.ones(len(scores), bool)
+
+
+def case_means(
+    cases: Sequence[object] | np.ndarray, values: np.ndarray, baseline_values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cases, and the mean of each side's scores of each, all [cases]; input [clips], nan where a side has none.
+
+    For scores of clips that VBench's static filter picks, anew for each variant and run: it may pick other seeds of a
+    case on the other side, so what is paired is the case, by the mean of its picks.
+    """
+    sides = pd.DataFrame({"values": values, "baseline": baseline_values})
+    means = sides.groupby(np.asarray(cases, dtype=object), sort=False).mean()
+    return means.index.to_numpy(), means["values"].to_numpy(), means["baseline"].to_numpy()
+
+
+def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
+    return scores[scores["variant"] == variant].set_index(["case", "seed"])
+
+
+def _clusters(rows: pd.DataFrame, cluster: str) -> list[object]:
+    return [case if cluster == "case" else (case, seed) for case, seed in rows.index]
+
+
+def _cell(interval: statistics.Interval, difference: statistics.Difference | None, problem: str = "") -> dict[str, Any]:
+    d = difference or statistics.Difference(NAN, NAN, NAN, NAN, 0)
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "difference": d.difference,
+        "difference_low": d.low,
+        "difference_high": d.high,
+        "p_value": d.p_value,
+        "problem": problem,
+    }
+
+
+def _clip_cell(
+    card: MetricCard, ours: pd.DataFrame, theirs: pd.DataFrame | None, cluster: str, by_case: bool
+) -> dict[str, Any]:
+    values = ours[card.name].to_numpy(float)
+    clusters: Sequence[object] | np.ndarray = _clusters(ours, cluster)
+    interval = statistics.mean_interval(values, clusters)
+    difference = None
+    if theirs is not None:
+        other = theirs[card.name].reindex(ours.index).to_numpy(float)
+        if by_case:
+            clusters, values, other = case_means([case for case, _ in ours.index], values, other)
+        difference = statistics.paired_mean_difference(values, other, clusters)
+    return _cell(interval, difference, "" if interval.n else "no clip has a score")
+
+
+def _set_cell(
+    card: MetricCard,
+    metric: SetMetric,
+    ours: pd.DataFrame,
+    theirs: pd.DataFrame | None,
+    cluster: str,
+    store: Store,
+    reference: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    real = reference.get(metric.extractor.signature)
+
+    def statistic(features: np.ndarray) -> float:
+        return metric.statistic(features, real)
+
+    features = _features(ours, card, metric, store)
+    if len(features) < card.min_clips:
+        return _cell(
+            statistics.Interval(NAN, NAN, NAN, len(features)),
+            None,
+            f"{card.short} needs at least {card.min_clips} clips, and {len(features)} have features",
+        )
+    interval = statistics.set_interval(
+        statistic, np.stack(list(features)), _clusters(ours.loc[features.index], cluster)
+    )
+    interval = interval._replace(low=max(interval.low, card.limits[0]), high=min(interval.high, card.limits[1]))
+    difference = None
+    if theirs is not None:
+        other = _features(theirs, card, metric, store)
+        both = features.index.intersection(other.index, sort=False)
+        if len(both) >= card.min_clips:
+            difference = statistics.paired_set_difference(
+                statistic,
+                np.stack(list(features.loc[both])),
+                np.stack(list(other.loc[both])),
+                _clusters(ours.loc[both], cluster),
+                label_swaps=0,  # a table shows the interval; the gate, which lives by p-values, swaps labels
+            )
+    return _cell(interval, difference)
+
+
+def _features(rows: pd.DataFrame, card: MetricCard, metric: SetMetric, store: Store) -> pd.Series:
+    """Features of those rows that count and have them, by (case, seed)."""
+    rows = rows[counted(rows, card.name)]
+    found = store.features(list(rows["key"]), metric.extractor.signature)
+    have = rows[rows["key"].isin(found.keys())]
+    return pd.Series([found[key] for key in have["key"]], index=have.index, dtype=object)

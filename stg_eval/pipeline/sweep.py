@@ -1,0 +1,72 @@
+"""A sweep as one tidy table: a row for each guidance and metric, with what was varied in columns of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from stg_eval.generators.guidance.sweep import sweep_variants
+from stg_eval.storage.results import Results
+from stg_eval.types import Guidance, StgEvalError
+
+MODES = ("joint", "spatial", "temporal", "both")
+
+
+def signatures(base: Guidance, layers: Sequence[str], scales: Sequence[str], modes: Sequence[str]) -> list[str]:
+    """Guidance signatures of every combination, `base` without any skip first: it is what the others compare with.
+
+    `modes` are written method:which, e.g. stg-a:both or stg-r:joint. Raises StgEvalError for what cannot be read.
+    """
+    pairs = []
+    for mode in modes:
+        method, _, which = mode.partition(":")
+        if method not in ("stg-a", "stg-r", "stg-i", "seg") or which not in MODES:
+            raise StgEvalError(f"cannot read mode {mode!r}; write it like stg-a:both (which: {', '.join(MODES)})")
+        pairs.append((method, which))
+    try:
+        numbers = [float(scale) for scale in scales]
+    except ValueError as error:
+        raise StgEvalError(f"--scales are numbers such as 0.5,1,2: {error}") from error
+    with_base = [0.0, *(n for n in numbers if n)]
+    return [str(guidance) for guidance in sweep_variants(base, layers, with_base, pairs)]  # type: ignore[arg-type]
+
+
+def tidy(results: Results) -> pd.DataFrame:
+    """One row for each variant and metric of a run: signature, cfg_scale, method, mode, layer, scale, then the metric's
+    value, interval, n, and paired difference from the baseline. Unscaled values, as metrics return them."""
+    rows = []
+    for estimate in results.estimates:
+        signature = next(v["signature"] for v in results.run["variants"] if v["name"] == estimate.variant)
+        guidance = Guidance.parse(signature)
+        rows.append(
+            {
+                "signature": signature,
+                "cfg_scale": guidance.cfg_scale,
+                "method": guidance.method or "none",
+                "mode": _mode(guidance),
+                "layer": ",".join(guidance.layers),
+                "scale": max(guidance.spatial_scale, guidance.temporal_scale, guidance.joint_scale),
+                "metric": estimate.metric,
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "difference": estimate.difference,
+                "difference_low": estimate.difference_low,
+                "difference_high": estimate.difference_high,
+                "p_value": estimate.p_value,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mode(guidance: Guidance) -> str:
+    if guidance.spatial_scale and guidance.temporal_scale:
+        return "both"
+    named = (
+        ("spatial", guidance.spatial_scale),
+        ("temporal", guidance.temporal_scale),
+        ("joint", guidance.joint_scale),
+    )
+    return next((name for name, scale in named if scale), "none")
