@@ -17,7 +17,7 @@ from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader, find_videos
 from stg_eval.suites import Reference
-from stg_eval.suites.folder import folder_reference
+from stg_eval.suites.reference import folder_reference
 from stg_eval.types import StgEvalError
 
 
