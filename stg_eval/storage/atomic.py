@@ -1,0 +1,69 @@
+"""A file or folder takes its name when it is whole: readers see the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.partial")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of `path` when the block ends, and is removed when it fails.
+
+    The temporary name is the writer's own and 17 bytes long, however long the name that it stands for: two processes
+    never share one, and a name of 255 bytes can be written. What is written may be a file or a folder; missing parents
+    are made. Raises OSError as the disk does; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _beside(path)
+    try:
+        yield partial
+        if partial.is_dir() and path.is_dir():
+            _exchange(partial, path)
+        else:
+            partial.replace(path)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write(path: Path, data: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8, its line ends as they are. Raises OSError as the disk does."""
+    with replacing(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder. Call it where no other process writes: under a lock."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _LEFTOVER.fullmatch(path.name):
+            _remove(path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(4)}.partial")
+
+
+def _exchange(partial: Path, path: Path) -> None:
+    """Put one folder in the place of another: a rename does not go over a folder that holds anything."""
+    old = _beside(path)
+    path.rename(old)
+    try:
+        partial.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
