@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from stg_eval import statistics
 from stg_eval.statistics import (
     holm,
     mean_interval,
+    means,
     n_to_tell,
     paired_mean_difference,
     paired_set_difference,
@@ -44,7 +44,7 @@ def fast_frechet(features: np.ndarray, reference: np.ndarray) -> float:
 
 
 def test_cluster_bootstrap_agrees_with_a_plain_loop_over_resampled_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 20000)
+    monkeypatch.setattr(means, "RESAMPLES", 20000)
     rng = np.random.default_rng(1)
     clusters = rng.integers(12, size=80)
     values = rng.normal(size=80) + clusters / 4
@@ -70,7 +70,7 @@ def test_one_clip_a_cluster_gives_students_interval_for_normal_scores() -> None:
 def test_mean_interval_covers_the_truth_95_times_in_100(
     clusters: int, a_cluster: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 500)
+    monkeypatch.setattr(means, "RESAMPLES", 500)
     rng = np.random.default_rng(3)
     names = np.repeat(np.arange(clusters), a_cluster)
     covered = 0
@@ -132,8 +132,8 @@ def test_sign_flips_agree_with_scipys_permutation_test_exact_and_sampled() -> No
 
 
 def test_false_alarms_of_paired_means_are_5_in_100_and_intervals_cover(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 400)
-    monkeypatch.setattr(statistics, "SIGN_FLIPS", 399)
+    monkeypatch.setattr(means, "RESAMPLES", 400)
+    monkeypatch.setattr(means, "SIGN_FLIPS", 399)
     rng = np.random.default_rng(7)
     names = np.repeat(np.arange(25), 4)
     alarms = covered = 0
