@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from stg_eval.reports.tables import difference_cell, head, number, value_cell, variant_title
+from stg_eval.reports.cells import difference_cell, head, number, value_cell
+from stg_eval.reports.titles import variant_title
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.storage.video import UnreadableVideo, read_video
 from stg_eval.types import Guidance, StgEvalError

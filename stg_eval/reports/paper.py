@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
-from stg_eval.reports.tables import Cell, Row, Table, best, difference_cell, missing, number, run_title, value_cell
+from stg_eval.reports.cells import best, difference_cell, number, value_cell
+from stg_eval.reports.table import Cell, Row, Table
+from stg_eval.reports.titles import missing, run_title
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError
 

@@ -11,17 +11,19 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stg_eval.reports import figures, render
+from stg_eval.reports import figures
 from stg_eval.reports.gallery import store_of, write_page
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.tables import Table, difference_table, run_name, run_tables, variant_title
+from stg_eval.reports.table import Table
+from stg_eval.reports.tables import difference_table, run_tables
+from stg_eval.reports.titles import run_name, variant_title
+from stg_eval.reports.writers import WRITERS
+from stg_eval.reports.writers.latex import latex_document
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SUFFIXES = {".md": render.to_markdown, ".tex": render.to_latex, ".csv": render.to_csv, ".html": render.to_html}
 
 
 def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Path:
@@ -37,7 +39,7 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     layouts += paper_tables(results)
     for table in layouts:
         _write_table(out / "tables" / table.name, table)
-    document = render.latex_document([table.name for table in layouts])
+    document = latex_document([table.name for table in layouts])
     (out / "tables" / "tables.tex").write_text(document, encoding="utf-8")
     for name, one in named:
         for kind, draw in _figures(one, store_of(one, store_root)):
@@ -97,7 +99,7 @@ def _names(results: Sequence[Results]) -> list[str]:
 
 def _write_table(stem: Path, table: Table) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, write in SUFFIXES.items():
+    for suffix, write in WRITERS.items():
         stem.with_name(stem.name + suffix).write_text(write(table), encoding="utf-8")
 
 

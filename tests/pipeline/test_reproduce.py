@@ -23,7 +23,7 @@ from stg_eval import weights
 from stg_eval.metrics import registry
 from stg_eval.pipeline import reproduce
 from stg_eval.reports.paper import paper, paper_tables
-from stg_eval.reports.render import to_markdown
+from stg_eval.reports.writers.markdown import to_markdown
 from stg_eval.storage import results
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.types import Guidance, StgEvalError

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from stg_eval import generators
 from stg_eval.reports.paper import CANNOT_TELL, NOT_REPRODUCED, REPRODUCED, paper, paper_tables, verdict
-from stg_eval.reports.render import latex_document, to_latex, to_markdown
+from stg_eval.reports.writers.latex import latex_document, to_latex
+from stg_eval.reports.writers.markdown import to_markdown
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.types import Guidance
 

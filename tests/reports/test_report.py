@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from stg_eval.reports import figures, write_report
+from stg_eval.reports.cells import number
 from stg_eval.reports.gallery import sheet, write_page
-from stg_eval.reports.tables import number
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError

@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stg_eval.reports import markdown, render
+from stg_eval.reports import markdown
+from stg_eval.reports.cells import best, mark, number
 from stg_eval.reports.gallery import write_page
-from stg_eval.reports.tables import Cell, Row, Table, best, mark, number, run_tables, turned
+from stg_eval.reports.table import Cell, Row, Table, turned
+from stg_eval.reports.tables import run_tables
+from stg_eval.reports.writers import to_csv, to_html, to_latex, to_markdown
 from stg_eval.storage.results import Column, Estimate, Results
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
-WRITERS = {"md": render.to_markdown, "csv": render.to_csv, "html": render.to_html, "tex": render.to_latex}
+WRITERS = {"md": to_markdown, "csv": to_csv, "html": to_html, "tex": to_latex}
 
 
 def column(results: Results, name: str) -> Column:
@@ -96,7 +99,7 @@ def test_a_changed_score_moves_text_table_and_page(
 
 
 def test_best_is_bold_by_each_metrics_own_direction(results: Results) -> None:
-    rows = render.to_markdown(run_tables(results)[0]).splitlines()
+    rows = to_markdown(run_tables(results)[0]).splitlines()
     stg_r = next(r for r in rows if "stg-r" in r)
     assert "**128.7**" in stg_r, "lower is better for FVD"
     assert sum(r.count("**128.7**") for r in rows) == 1
@@ -220,7 +223,7 @@ class Text(HTMLParser):
 def test_text_survives_html_and_csv_as_it_is(title: str, label: str) -> None:
     table = Table("t", title, ("Variant", "Guidance"), ("X ↑",), (Row((label, label), (Cell("1.0"),)),))
     parser = Text()
-    parser.feed(render.to_html(table))
+    parser.feed(to_html(table))
     assert "".join(parser.found).count(label) >= (2 if label else 0)
     assert set(parser.tags) <= {
         "figure",
@@ -235,14 +238,14 @@ def test_text_survives_html_and_csv_as_it_is(title: str, label: str) -> None:
         "code",
         "small",
     }
-    rows = list(csv.reader(io.StringIO(render.to_csv(table))))
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
     assert rows == [["Variant", "Guidance", "X"], [label, label, "1.0"]]
 
 
 @given(title=SPECIAL, label=SPECIAL)
 def test_markdown_table_keeps_its_shape_whatever_the_text(title: str, label: str) -> None:
     table = Table("t", title, ("Variant", "Guidance"), ("X ↑",), (Row((label, label), (Cell("1.0"),)),))
-    lines = [line for line in render.to_markdown(table).splitlines() if line.startswith("|")]
+    lines = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
     assert len(lines) == 3
     for line in lines:
         assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line.replace("\\\\", ""))) >= 4

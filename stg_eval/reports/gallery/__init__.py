@@ -24,9 +24,10 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from stg_eval.reports import tables
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.render import to_html
+from stg_eval.reports.tables import run_tables
+from stg_eval.reports.titles import missing, run_name, run_title, variant_title
+from stg_eval.reports.writers.html_text import prose_html, to_html
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import count_frames, probe, read_video
 from stg_eval.types import StgEvalError
@@ -51,7 +52,7 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
     page = template.render(
-        title=" · ".join(tables.run_title(one) for one in results),
+        title=" · ".join(run_title(one) for one in results),
         runs=[_numbers(one) for one in results],
         paper=[_safe(to_html(table)) for table in paper_tables(results)],
         style=_safe(_part("style.css")),
@@ -164,7 +165,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
             cell.setdefault("scores", [None] * len(columns))
     first = next((shelf.clips[c["clip"]] for p in pairs.values() for c in p["cells"] if "clip" in c), None)
     return {
-        "variants": [{"name": n, "title": tables.variant_title(results, n)} for n in results.variants],
+        "variants": [{"name": n, "title": variant_title(results, n)} for n in results.variants],
         "baseline": order.get(str(results.run.get("baseline")), 0),
         "metrics": [
             {"name": c.name, "title": c.title, "short": c.short, "higher": c.higher_is_better, "digits": c.digits}
@@ -185,14 +186,14 @@ def _numbers(results: Results) -> dict[str, Any]:
         f"suite {run.get('suite', 'unknown')}, model {run.get('model', 'unknown')}",
         f"weights {weights}" if weights else "",
     ]
-    alerts = tables.missing(results)
+    alerts = missing(results)
     if weights.startswith("random"):
         alerts.insert(0, "Random weights: this shows that everything runs, and says nothing about any model.")
-    scores, *others = tables.run_tables(results)
+    scores, *others = run_tables(results)
     shown = [replace(scores, title="Scores, with 95 % intervals"), *others]
     return {
-        "name": tables.run_name(results),
-        "title": tables.run_title(results),
+        "name": run_name(results),
+        "title": run_title(results),
         "facts": [fact for fact in facts if fact],
         "alerts": alerts,
         "tables": [_safe(to_html(replace(t, remarks=()), whiskers=t.name == "differences")) for t in shown],
@@ -241,6 +242,4 @@ def _safe(text: str) -> Any:
 
 
 def _code(text: str) -> Any:
-    from stg_eval.reports.render import prose_html
-
     return _safe(prose_html(text))
