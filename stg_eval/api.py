@@ -12,12 +12,13 @@ from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
 from stg_eval.pipeline import sweep as sweeping
 from stg_eval.pipeline.export import folder_name
-from stg_eval.pipeline.plan import Plan, make_plan, read_settings
+from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.pipeline.score_folder import score_folder
-from stg_eval.reports import tables
+from stg_eval.pipeline.settings import read_settings
+from stg_eval.reports import markdown
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.render import to_markdown
 from stg_eval.reports.report import write_report
+from stg_eval.reports.writers.markdown import to_markdown
 from stg_eval.storage import results
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import check_reader, write_video
@@ -82,7 +83,7 @@ def run(
         reader=check_reader(reader),
     )
     page = write_report([final], store, output / "report")
-    return Finished(tables.markdown(final), page, _missing_lines(final))
+    return Finished(markdown(final), page, _missing_lines(final))
 
 
 def sweep_plan(
@@ -185,7 +186,7 @@ def score(
     if output:
         results.save(final)
         page = write_report([final], store_path, output / "report")
-    return Finished(tables.markdown(final), page, _missing_lines(final))
+    return Finished(markdown(final), page, _missing_lines(final))
 
 
 def report(runs: Sequence[Path], output: Path | None) -> Path:
@@ -243,7 +244,7 @@ def reproduce(name: str, plans: Sequence[Plan], store: Path, output: Path, execu
         done.append(running.run(plan, store_path=store, output=folder, device=_device(device), executor=executor))
     page = write_report(done, store, output / "report")
     if recipe.table is None:
-        text = "\n\n".join(tables.markdown(one) for one in done)
+        text = "\n\n".join(markdown(one) for one in done)
     else:
         text = "\n\n".join(to_markdown(table) for table in paper_tables(done, numbers=[recipe.table]))
     return Finished(text, page, [line for one in done for line in _missing_lines(one)])
@@ -283,7 +284,7 @@ def show(path: Path) -> str:
 
     found = results.load(path)
     record = {key: found.run[key] for key in found.run if key not in ("missing", "problems")}
-    return f"{tables.markdown(found)}\n{json.dumps(record, indent=1, ensure_ascii=False)}"
+    return f"{markdown(found)}\n{json.dumps(record, indent=1, ensure_ascii=False)}"
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stg_eval import suites
-from stg_eval.pipeline.plan import make_plan, weights_identity
+from stg_eval.pipeline.plan import make_plan
+from stg_eval.pipeline.requests import weights_identity
 from stg_eval.types import Guidance, StgEvalError
 
 DEMO = suites.load("demo")
