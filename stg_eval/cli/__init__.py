@@ -305,9 +305,9 @@ def list_(
 @app.command()
 def doctor(store: StoreOption = DEFAULT_STORE) -> None:
     """Check Python, torch, GPU, codecs, weights and disk; name the command that mends what is missing."""
-    from stg_eval.cli import doctor as checks
+    from stg_eval.cli.doctor import report
 
-    raise typer.Exit(checks.report(store))
+    raise typer.Exit(report(store))
 
 
 weights_app = typer.Typer(help="Checkpoints of metrics and models: list, fetch, verify, where.", no_args_is_help=True)
