@@ -19,7 +19,7 @@ from stg_eval.reports import markdown
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.report import write_report
 from stg_eval.reports.writers.markdown import to_markdown
-from stg_eval.storage import results
+from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import check_reader, write_video
 from stg_eval.suites import Suite, open_dataset
@@ -112,7 +112,7 @@ def sweep(plan: Plan, store: Path, output: Path | None, executor: str, device: s
     output = output or Path("runs") / f"sweep-{plan.suite.name}-{plan.card.name}"
     finished = run(plan, store, output, executor, device)
     tidy = output / "sweep.csv"
-    sweeping.tidy(results.load(output)).to_csv(tidy, index=False, lineterminator="\n")
+    atomic.write(tidy, csv_text.of_frame(sweeping.tidy(results.load(output))))
     return finished._replace(table=f"{finished.table}\nTidy table: {tidy}")
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from stg_eval import __version__
 from stg_eval.pipeline import estimates
-from stg_eval.storage import results
+from stg_eval.storage import csv_text, results
 from stg_eval.storage.results import Column
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
@@ -82,7 +82,7 @@ def write(snapshot: Snapshot, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(partial, "w") as file:
             _add(file, "header.json", json.dumps(header, indent=1, ensure_ascii=False).encode())
-            _add(file, "scores.csv", snapshot.scores.to_csv(index=False, lineterminator="\n").encode())
+            _add(file, "scores.csv", csv_text.of_frame(snapshot.scores).encode())
             for number, extractor in enumerate(extractors):
                 buffer = io.BytesIO()
                 np.save(buffer, snapshot.features[extractor])

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from stg_eval.storage import csv_text
 from stg_eval.types import StgEvalError
 
 FORMAT = 1
@@ -107,7 +108,7 @@ def save(results: Results) -> None:
         results.path.mkdir(parents=True, exist_ok=True)
         (results.path / "table.json").unlink(missing_ok=True)
         _write(results.path / "run.json", json.dumps(results.run, indent=1, ensure_ascii=False) + "\n")
-        _write(results.path / "scores.csv", results.scores.to_csv(index=False, lineterminator="\n"))
+        _write(results.path / "scores.csv", csv_text.of_frame(results.scores))
         _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise StgEvalError(

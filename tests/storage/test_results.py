@@ -110,7 +110,7 @@ def test_a_newer_format_is_no_damage(tmp_path: Path) -> None:
 
 def test_results_are_read_as_utf8_in_any_locale(tmp_path: Path) -> None:
     results.save(make(tmp_path, variant="Überblick"))
-    code = "import sys, pathlib; from stg_eval import results; run = results.load(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from stg_eval.storage import results; run = results.load(pathlib.Path(sys.argv[1]))"
     env = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     done = subprocess.run(
         [sys.executable, "-c", code + "; print(ascii(run.variants))", tmp_path],
