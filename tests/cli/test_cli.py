@@ -9,8 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +122,36 @@ def test_ctrl_c_says_that_the_same_command_resumes() -> None:
     err = process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert err == "stopped; what is finished is kept, the same command resumes\n"
+
+
+def test_a_crash_exits_70_in_every_verb_with_one_line_that_says_where_the_traceback_is(
+    run_cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import typer.main
+
+    from stg_eval.cli.verbs import app
+
+    def crash() -> None:
+        raise KeyError("two\nlines")
+
+    command: Any = typer.main.get_command(app)
+    leaves = {}
+    for name, verb in command.commands.items():
+        inner = getattr(verb, "commands", None)
+        leaves |= {f"{name} {below}": leaf for below, leaf in inner.items()} if inner else {name: verb}
+    assert {"run", "compare", "weights fetch"} < leaves.keys()
+    for leaf in leaves.values():
+        leaf.params, leaf.callback = [], crash
+    monkeypatch.setattr(typer.main, "get_command", lambda app: command)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for verb in leaves:
+        answer = run_cli(*verb.split())
+        assert (answer.code, answer.out) == (70, "")
+        (line,) = answer.err.strip().splitlines()
+        assert "KeyError" in line
+        traceback = Path(line.rsplit(" ", 1)[1]).read_text()
+        assert traceback.startswith("Traceback (most recent call last)")
+        assert 'raise KeyError("two' in traceback
 
 
 HELP = """

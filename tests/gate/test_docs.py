@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from stg_eval import suites
-from stg_eval.cli import app
+from stg_eval.cli.verbs import app
 from stg_eval.gate.policy import read_policy
 from stg_eval.generators import card
 from stg_eval.metrics.registry import METRICS
