@@ -34,6 +34,8 @@ class Finished(NamedTuple):
     page: Path | None
     missing: list[str]
     """One line for each clip that could not be made, read or scored."""
+    notes: Sequence[str] = ()
+    """One line for each thing to know about what was scored: files left out, equal files."""
 
 
 def plan(
@@ -177,7 +179,7 @@ def score(
     engine: str = "ours",
     reader: str = "pyav",
 ) -> Finished:
-    """Score a folder of videos; set metrics that need real clips join in when `reference` is given."""
+    """Score a folder of videos, or one video; set metrics that need real clips join in when `reference` is given."""
     device, read_by = _device(device), check_reader(reader)
     if output:
         results.check_writable(output)
@@ -186,7 +188,7 @@ def score(
     if output:
         results.save(final)
         page = write_report([final], store_path, output / "report")
-    return Finished(markdown(final), page, _missing_lines(final))
+    return Finished(markdown(final), page, _missing_lines(final), final.run["notes"])
 
 
 def report(runs: Sequence[Path], output: Path | None) -> Path:

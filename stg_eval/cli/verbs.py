@@ -164,7 +164,7 @@ def first_frames(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(help="Folder of videos.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of videos, or one video.")],
     reference: Annotated[Path | None, typer.Option("--reference", help="Folder of real videos, for FVD.")] = None,
     metrics: Annotated[
         str, typer.Option("--metrics", help="Comma-separated; default: all that need no reference and have weights.")
@@ -177,7 +177,7 @@ def score(
     reader: ReaderOption = "pyav",
     device: DeviceOption = "auto",
 ) -> None:
-    """Score any folder of videos."""
+    """Score any folder of videos, or one video."""
     from stg_eval import api
 
     _finish(api.score(folder, reference, metrics, output, store, device, engine, reader))
@@ -359,12 +359,12 @@ def fetch_data(name: Annotated[str, typer.Argument(help="evalcrafter, vbench-i2v
 
 def _finish(finished: Finished) -> None:
     """Print a verb's table and page; exit with 1 if something is missing."""
-    table, page, missing = finished
-    print(table)
-    if page:
-        print(f"Page: {page}")
-    for line in missing[:10]:
-        print(f"missing: {line}", file=sys.stderr)
-    if len(missing) > 10:
-        print(f"missing: and {len(missing) - 10} more, see run.json and table.json", file=sys.stderr)
-    raise typer.Exit(1 if missing else 0)
+    print(finished.table)
+    if finished.page:
+        print(f"Page: {finished.page}")
+    for kind, lines in ("note", finished.notes), ("missing", finished.missing):
+        for line in lines[:10]:
+            print(f"{kind}: {line}", file=sys.stderr)
+        if len(lines) > 10:
+            print(f"{kind}: and {len(lines) - 10} more, see run.json and table.json", file=sys.stderr)
+    raise typer.Exit(1 if finished.missing else 0)

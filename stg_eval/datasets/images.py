@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stg_eval.datasets.files import check_options, image_digest
+from stg_eval.storage.walk import find
 from stg_eval.types import Case, StgEvalError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
+logger = logging.getLogger(__name__)
+
+
 class Images:
-    """One case an image, in the order of file names; its id is the file name. Other files are left alone."""
+    """One case an image, in the order of file names; its id is the file name.
+
+    Hidden files and sub-folders are not looked at; one line of the log names what else is left out.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._files = find(path)
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        self.missing = None if self._files else f"{path} is no folder with images ({kinds}); give one with --suite DIR"
+        self._files, self._left_out = list[Path](), ""
+        self.missing = None
+        try:
+            if path.is_dir():
+                found = find(path, IMAGE_SUFFIXES, "an image", deep=False)
+                self._files, self._left_out = (
+                    found.files,
+                    f"{path}: left out {found.left_out}" if found.left_out else "",
+                )
+            if not self._files:
+                others = f" ({self._left_out})" if self._left_out else ""
+                kinds = ", ".join(IMAGE_SUFFIXES)
+                self.missing = f"{path} is no folder with images ({kinds}); give one with --suite DIR{others}"
+        except StgEvalError as error:
+            self.missing = str(error)
 
     def cases(self, dry: bool = False) -> Iterator[Case]:
         """Raises StgEvalError for an image that does not decode or is there twice."""
         if self.missing:
             raise StgEvalError(self.missing)
+        if self._left_out:
+            logger.warning(self._left_out)
         seen: dict[str, Path] = {}
         for file in self._files:
             digest = image_digest(file, dry)
@@ -40,9 +62,3 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
     """Options: path."""
     check_options(name, options, ("path",))
     return Images(Path(str(options.get("path") or "")).expanduser())
-
-
-def find(folder: Path) -> list[Path]:
-    """The folder's images by name; hidden files and subfolders are not looked at."""
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sorted(f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stg_eval.generators import ModelCard
 from stg_eval.pipeline.settings import REQUEST_SETTINGS
+from stg_eval.storage.walk import visible_files
 from stg_eval.types import Case, Guidance, JSONValue, Request, StgEvalError
 
 _NEEDS = {
@@ -19,15 +20,15 @@ _NEEDS = {
 
 def weights_identity(weights: str) -> str:
     """What names a checkpoint in a request: a hub id or "random-weights(...)" as it is; a local file by its digest; a
-    local folder by a digest of its files' names, sizes and times, since hashing tens of gigabytes would not pay for
-    each plan (a copied folder counts as new weights: clips are made again rather than mixed up)."""
+    local folder by a digest of its files' names, sizes and times, hidden ones excepted, since hashing tens of gigabytes
+    would not pay for each plan (a copied folder counts as new weights: clips are made again rather than mixed up)."""
     folder = Path(weights).expanduser()
     if folder.is_file():
         return f"file:{folder.name}@{hashlib.sha256(folder.read_bytes()).hexdigest()[:16]}"
     if not folder.is_dir():
         return weights
     lines = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in visible_files(folder):
         stat = path.stat()
         lines.append(f"{path.relative_to(folder).as_posix()} {stat.st_size} {stat.st_mtime_ns}")
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,6 @@ from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader, find_videos
 from stg_eval.suites import Reference
-from stg_eval.suites.reference import folder_reference
 from stg_eval.types import StgEvalError
 
 
@@ -33,22 +35,25 @@ def score_folder(
 ) -> Results:
     """Results, not yet written to `path`, of the metrics by name; without names, of all that the folder allows.
 
-    Set metrics that compare with real clips need their folder, `reference`. Raises StgEvalError for a folder without
-    videos or with one twice, and for a metric that cannot be computed; unreadable files are in the results.
+    `folder` may be one video, too. Set metrics that compare with real clips need their folder, `reference`. Raises
+    StgEvalError for a folder without videos and for a metric that cannot be computed; unreadable files are in the
+    results. Files of equal bytes all count; they and what was left out are in the record's notes.
     """
-    name = folder.resolve().name
-    videos = find_videos(folder)
-    real_clips = folder_reference(reference) if reference else None
-    cards = _metrics(metrics, len(videos), real_clips)
-    items = _items(videos)
+    items, notes = _look(folder)
+    real_items, real_notes = _look(reference) if reference else ([], [])
+    real_clips = _reference(reference, real_items) if reference else None
+    cards = _metrics(metrics, len(items), real_clips)
     loaded = score.load_metrics(cards, device, engine)
     with Store(store_path) as store:
-        outcome = score.score_items(items, loaded, store, reader=reader)
+        unique = {item.key: item for item in reversed(items)}
+        outcome = score.score_items([i for i in items if unique[i.key] is i], loaded, store, reader=reader)
         wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
         real = score.reference_features(real_clips, wanted, store, reader) if real_clips else {}
         table = _table(folder, items, cards, loaded, store)
         cells = estimates.cells(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
-    rows = {item.key: {"variant": name, "case": str(item.path.relative_to(folder)), "seed": 0} for item in items}
+    name = folder.resolve().name
+    problems = {key: list(group) for key, group in groupby(outcome.problems, key=itemgetter("key"))}
+    rows = [(item.key, {"variant": name, "case": _case(folder, item), "seed": 0}) for item in items]
     record = {
         "suite": "folder",
         "title": f"Videos in {name}",
@@ -60,11 +65,10 @@ def score_folder(
         "store": str(store_path.resolve()),
         "reader_of_new_scores": reader,
         "provenance": provenance(device),
-        "problems": [rows[problem["key"]] | problem for problem in outcome.problems],
+        "problems": [row | problem for key, row in rows for problem in problems.get(key, ())],
         "features": estimates.features_record(cards, loaded, real_clips),
-        "missing": [
-            row | {"problem": outcome.unreadable[key]} for key, row in rows.items() if key in outcome.unreadable
-        ],
+        "missing": [row | {"problem": outcome.unreadable[key]} for key, row in rows if key in outcome.unreadable],
+        "notes": notes + real_notes,
     }
     return Results(path, record, estimates.columns(cards, loaded, cells), cells, table)
 
@@ -98,15 +102,26 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
     return cards
 
 
-def _items(videos: Sequence[Path]) -> list[Item]:
-    """Raises StgEvalError for a video that is there twice: it would count as two that agree."""
-    seen: dict[str, Path] = {}
-    for path in videos:
-        key = score.file_key(path)
-        if key in seen:
-            raise StgEvalError(f"{path} is the same file as {seen[key]}; remove one of them")
-        seen[key] = path
-    return [Item(key, path, None) for key, path in seen.items()]
+def _look(place: Path) -> tuple[list[Item], list[str]]:
+    """The videos of a folder, and what is to be said of it: what was left out, which files are equal."""
+    found = find_videos(place)
+    notes = [f"{place}: left out {found.left_out}"] if found.left_out else []
+    items = [Item(score.file_key(path), path, None) for path in found.files]
+    first: dict[str, Path] = {}
+    for item in items:
+        if (other := first.setdefault(item.key, item.path)) != item.path:
+            notes.append(f"{item.path} is the same file as {other}; both are counted")
+    return items, notes
+
+
+def _reference(folder: Path, items: Sequence[Item]) -> Reference:
+    """The real clips; their digest covers the bytes of all, in order."""
+    digest = hashlib.sha256(bytes.fromhex("".join(item.key.removeprefix("file/") for item in items)))
+    return Reference(f"{folder.name}|{len(items)}", digest.hexdigest(), [item.path for item in items], len(items))
+
+
+def _case(folder: Path, item: Item) -> str:
+    return str(item.path.relative_to(folder if folder.is_dir() else folder.parent))
 
 
 def _table(
@@ -116,7 +131,7 @@ def _table(
     table = pd.DataFrame(
         {
             "variant": folder.resolve().name,
-            "case": [str(item.path.relative_to(folder)) for item in items],
+            "case": [_case(folder, item) for item in items],
             "prompt": "",
             "label": pd.array([None] * len(items), dtype="Int64"),
             "tags": "",

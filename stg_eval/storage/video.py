@@ -22,11 +22,18 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from stg_eval.storage.walk import Found, find
 from stg_eval.types import StgEvalError
 
 Reader = Literal["pyav", "decord"]
 CHUNK_BYTES = 64 * 2**20
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v"),
+        *(".mkv", ".webm", ".avi", ".divx", ".gif", ".wmv", ".asf", ".flv", ".ogv"),
+        *(".mpg", ".mpeg", ".mpe", ".vob", ".ts", ".m2ts", ".mts"),
+    }
+)
 ENCODINGS = {
     "vp9-lossless": "VP9, lossless RGB, in mp4: what is read is what was written; plays in browsers",
     "h264-crf<N>": "H.264 4:2:0 at constant quality N (0 best, 51 worst; 17 looks lossless), in mp4: plays everywhere",
@@ -149,18 +156,19 @@ def count_frames(path: Path) -> int:
         return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(container.streams.video[0]))
 
 
-def find_videos(folder: Path) -> list[Path]:
-    """Videos of a folder and its sub-folders, sorted by name. Raises StgEvalError where there are none, and for a name
-    of a video behind which no readable file is."""
-    if not folder.is_dir():
-        raise StgEvalError(f"{folder} is not a folder")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
-    for path in found:
-        if not path.is_file() or not os.access(path, os.R_OK):
-            what = "a folder" if path.is_dir() else "a broken link" if path.is_symlink() else "not a file you may read"
-            raise StgEvalError(f"{path} is named like a video and is {what}; mend, rename or remove it")
-    if not found:
-        raise StgEvalError(f"no videos in {folder} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+def find_videos(place: Path) -> Found:
+    """The videos of a folder and its sub-folders, sorted by path, or the one file that `place` is.
+
+    Raises StgEvalError where there are none, and for a name of a video behind which no readable file is.
+    """
+    if place.is_file():
+        return Found([place], "")
+    if not place.is_dir():
+        raise StgEvalError(f"{place} is not a folder, nor a video")
+    found = find(place, VIDEO_SUFFIXES, "a video")
+    if not found.files:
+        others = f"; there is {found.left_out}" if found.left_out else ""
+        raise StgEvalError(f"no videos in {place} (looked for {', '.join(sorted(VIDEO_SUFFIXES))}){others}")
     return found
 
 

@@ -349,15 +349,38 @@ def test_a_folder_is_named_wherever_one_stands(
     assert run_cli("report", tmp_path / "run").code == 0, "a name that looks like a number"
 
 
+def test_equal_files_are_named_and_both_counted(run_cli: Callable, tmp_path: Path, make_video: Callable) -> None:
+    import pandas as pd
+
+    folder = make_video("a.mp4").parent
+    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    (folder / "c.heic").touch()
+    answer = run_cli("score", folder, "--metrics", "temporal_flickering", *places(tmp_path))
+    assert answer.code == 0, answer.err
+    assert "note: " in answer.err
+    assert f"{folder}: left out 1 .heic" in answer.err
+    assert "b.mp4 is the same file as" in answer.err
+    scores = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert list(scores.case) == ["a.mp4", "b.mp4"]
+    assert scores.temporal_flickering.nunique() == 1
+    table = json.loads((tmp_path / "run" / "table.json").read_text())
+    assert table["estimates"][0]["n"] == 2
+
+
+def test_one_video_is_scored_as_a_folder_of_one(run_cli: Callable, tmp_path: Path, make_video: Callable) -> None:
+    import pandas as pd
+
+    path = make_video("a.mp4")
+    answer = run_cli("score", path, "--metrics", "temporal_flickering", *places(tmp_path))
+    assert answer.code == 0, answer.err
+    assert list(pd.read_csv(tmp_path / "run" / "scores.csv").case) == ["a.mp4"]
+
+
 def test_videos_that_cannot_be_scored_are_refused_before_any_work(
     run_cli: Callable, tmp_path: Path, make_video: Callable
 ) -> None:
     store = ("--store", tmp_path / "store")
     folder = make_video("a.mp4").parent
-    (folder / "b.mp4").write_bytes((folder / "a.mp4").read_bytes())
-    twice = run_cli("score", folder, *store)
-    assert "b.mp4 is the same file as" in twice.err
-    (folder / "b.mp4").unlink()
     few = run_cli("score", folder, "--reference", folder, "--metrics", "pixel_distance_sprites", *store)
     assert "needs at least 64 real clips, and --reference holds 1" in few.err
     unwritable = run_cli("score", folder, "--output", "/proc/x/y", *store)

@@ -252,20 +252,3 @@ def test_chunks_of_large_frames_are_cut_to_64_mib(tmp_path, monkeypatch):
     path = tmp_path / "clip.mp4"
     write_video(path, noise(), 8, "vp9-lossless")
     assert [len(c) for c in read_frames(path)] == [2, 2, 2, 2, 1]
-
-
-def test_folder_listing_is_sorted_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(StgEvalError, match="no videos in"):
-        video.find_videos(tmp_path)
-    for name in ("b.mp4", "a/c.MOV", "a.txt", ".hidden.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [p.name for p in video.find_videos(tmp_path)] == ["c.MOV", "b.mp4"]
-
-
-@pytest.mark.parametrize("what", ["a broken link", "a folder"])
-def test_what_is_only_named_like_a_video_is_refused_by_name(tmp_path, what):
-    path = tmp_path / "x.mp4"
-    path.mkdir() if what == "a folder" else path.symlink_to(tmp_path / "gone.mp4")
-    with pytest.raises(StgEvalError, match=rf"x\.mp4 is named like a video and is {what}"):
-        video.find_videos(tmp_path)
