@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stg_eval import weights
+from stg_eval.storage import atomic
 from stg_eval.types import StgEvalError
 
 
@@ -143,10 +143,7 @@ def image_digest(path: Path, dry: bool = False) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file at once or not at all. Raises StgEvalError where the disk refuses."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
+        atomic.write(path, data)
     except OSError as error:
         raise _cannot_write(path, error) from error
 

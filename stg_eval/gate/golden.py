@@ -18,7 +18,7 @@ import numpy as np
 
 from stg_eval.gate.outcome import Check, Outcome, Table
 from stg_eval.gate.pairing import Mismatch, NotComparable
-from stg_eval.storage import results
+from stg_eval.storage import atomic, results
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError
@@ -47,24 +47,20 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
         raise StgEvalError(f"{folder} exists and holds no golden frames; choose a new folder")
     found = results.load(run)
     kept = [row for _, rows in found.scores.groupby("variant", sort=False) for row in _rows(found, rows.head(count))]
-    partial = folder.with_name(folder.name + ".partial")
+    clips: list[dict[str, Any]] = []
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "clips").mkdir(parents=True)
-        clips: list[dict[str, Any]] = []
-        for row in kept:
-            source = _file(found, row)
-            target = Path("clips") / f"{len(clips):04d}{source.suffix}"
-            shutil.copyfile(source, partial / target)
-            digest = hashlib.sha256(source.read_bytes()).hexdigest()
-            clips.append(
-                {key: row[key] for key in ("variant", "case", "seed")} | {"file": str(target), "sha256": digest}
-            )
-        record = {"format": FORMAT, "suite": found.run["suite"], "model": found.run.get("model"), "clips": clips}
-        (partial / HEADER).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        with atomic.replacing(folder) as partial:
+            (partial / "clips").mkdir(parents=True)
+            for row in kept:
+                source = _file(found, row)
+                target = Path("clips") / f"{len(clips):04d}{source.suffix}"
+                shutil.copyfile(source, partial / target)
+                digest = hashlib.sha256(source.read_bytes()).hexdigest()
+                clips.append(
+                    {key: row[key] for key in ("variant", "case", "seed")} | {"file": str(target), "sha256": digest}
+                )
+            record = {"format": FORMAT, "suite": found.run["suite"], "model": found.run.get("model"), "clips": clips}
+            (partial / HEADER).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise StgEvalError(f"cannot write golden frames to {folder}: {error.strerror}") from error
     return Outcome(exit_code=0, headline=f"{len(clips)} golden clips written to {folder}")

@@ -20,7 +20,7 @@ import pandas as pd
 
 from stg_eval import __version__
 from stg_eval.pipeline import estimates
-from stg_eval.storage import csv_text, results
+from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.results import Column
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
@@ -77,17 +77,14 @@ def write(snapshot: Snapshot, path: Path) -> None:
         "columns": [asdict(column) for column in snapshot.columns],
         "features": extractors,
     }
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w") as file:
+        with atomic.replacing(path) as partial, zipfile.ZipFile(partial, "w") as file:
             _add(file, "header.json", json.dumps(header, indent=1, ensure_ascii=False).encode())
             _add(file, "scores.csv", csv_text.of_frame(snapshot.scores).encode())
             for number, extractor in enumerate(extractors):
                 buffer = io.BytesIO()
                 np.save(buffer, snapshot.features[extractor])
                 _add(file, f"features-{number}.npy", buffer.getvalue())
-        partial.replace(path)
     except OSError as error:
         raise StgEvalError(f"cannot write the baseline {path}: {error.strerror}") from error
 

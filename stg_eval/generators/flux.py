@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from stg_eval.storage import atomic
 from stg_eval.types import Case, JSONValue, StgEvalError
 
 WEIGHTS = "black-forest-labs/FLUX.1-dev@3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
@@ -81,10 +82,8 @@ def _draw(
                 **{k: v for k, v in recipe.items() if k not in ("weights", "dtype", "seed", "vae_tiling")},
                 generator=torch.Generator("cpu").manual_seed(noise_seed),
             ).images[0]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(file.name + ".partial")
-            image.save(partial, format="PNG")
-            partial.replace(file)
+            with atomic.replacing(file) as partial:
+                image.save(partial, format="PNG")
 
 
 def _prompt(case: Case) -> str:

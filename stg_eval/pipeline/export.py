@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
@@ -83,8 +84,11 @@ def vbench_name(prompt: str, index: int) -> tuple[str, bool]:
 
 
 def folder_name(variant: str) -> str:
-    """A variant's name without what shells and VBench's glob patterns read otherwise."""
-    return re.sub(r"[^\w.+-]+", "_", variant).strip("_")
+    """A variant's name without what shells and VBench's glob patterns read otherwise, cut where it leaves no room for
+    the endings of the files beside it."""
+    name = re.sub(r"[^\w.+-]+", "_", variant).strip("_")
+    mark = f"~{hashlib.sha256(variant.encode()).hexdigest()[:8]}"
+    return name if len(name.encode()) <= 200 else name.encode()[:190].decode(errors="ignore") + mark
 
 
 def _vbench(results: Results, variant: str, samples: Sequence[_Sample], directory: Path) -> Exported:
@@ -180,6 +184,7 @@ def _indices(samples: Sequence[_Sample], out: Exported) -> list[tuple[_Sample, i
 
 def _begin(results: Results, variant: str, directory: Path) -> Exported:
     lost = [m for m in results.run.get("missing", ()) if m["variant"] == variant]
+    atomic.sweep(directory / folder_name(variant))
     problems = [f"{m['case']}, seed {m['seed']}, is missing: {m['problem']}" for m in lost]
     return Exported(directory / folder_name(variant), problems=problems)
 
@@ -210,12 +215,10 @@ def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
         raise StgEvalError(f"{source} is gone; make it again with the same `stg-eval run`")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_file() and _same(source, target):
             return
-        partial = target.parent.with_name(f".{target.parent.name}.partial")
-        shutil.copy2(source, partial)
-        partial.replace(target)
+        with atomic.replacing(target) as partial:
+            shutil.copy2(source, partial)
     except OSError as error:
         raise StgEvalError(f"cannot write {target} ({error.strerror}); export to another folder") from error
 
@@ -227,7 +230,7 @@ def _same(source: Path, target: Path) -> bool:
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic.write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise StgEvalError(f"cannot write {path} ({error.strerror}); export to another folder") from error
 

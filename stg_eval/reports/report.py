@@ -19,6 +19,7 @@ from stg_eval.reports.tables import difference_table, run_tables
 from stg_eval.reports.titles import run_name, variant_title
 from stg_eval.reports.writers import WRITERS
 from stg_eval.reports.writers.latex import latex_document
+from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
@@ -98,10 +99,10 @@ def _names(results: Sequence[Results]) -> list[str]:
 
 
 def _write_table(stem: Path, table: Table) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, write in WRITERS.items():
-        stem.with_name(stem.name + suffix).write_text(write(table), encoding="utf-8")
+        atomic.write(stem.with_name(stem.name + suffix), write(table))
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "run"
+    """At most 100 characters: names of runs and cases may fill a file name alone."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:100].strip("-") or "run"

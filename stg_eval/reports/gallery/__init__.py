@@ -28,6 +28,7 @@ from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_name, run_title, variant_title
 from stg_eval.reports.writers.html_text import prose_html, to_html
+from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import count_frames, probe, read_video
 from stg_eval.types import StgEvalError
@@ -46,7 +47,6 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """
     from jinja2 import Environment
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     shelf = _Shelf(out.parent / "clips")
     runs = [_run(one, shelf, store_of(one, store_root)) for one in results]
     data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -60,7 +60,7 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
         data=_safe(data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
         sheets=_safe("".join(shelf.sheets)),
     )
-    out.write_text(page, encoding="utf-8")
+    atomic.write(out, page)
     return out
 
 
@@ -107,13 +107,18 @@ class _Shelf:
 
     def _beside(self, path: Path) -> str:
         """Put a large clip next to the page, under a name of its own."""
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         name, count = path.name, 0
         while name in self._names or not _link(path, self.folder / name):
             count += 1
-            name = f"{count}-{path.name}"
+            name = f"{count}-{_shorter(path.name)}"
         self._names.add(name)
         return name
+
+
+def _shorter(name: str) -> str:
+    """The end of a file name that leaves ten bytes of the 255 which a disk takes for a number in front."""
+    return name.encode()[-245:].decode(errors="ignore")
 
 
 def sheet(frames: np.ndarray) -> tuple[str, int]:
@@ -220,13 +225,11 @@ def _link(source: Path, target: Path) -> bool:
     folder may hold someone's own videos, the source among them, so nothing in it is ever replaced."""
     if target.exists():
         return target.samefile(source) or filecmp.cmp(source, target, shallow=False)
-    partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source.resolve(), partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    partial.replace(target)
+    with atomic.replacing(target) as partial:
+        try:
+            os.link(source.resolve(), partial)
+        except OSError:
+            shutil.copyfile(source, partial)
     return True
 
 
