@@ -95,7 +95,8 @@ def measure_dimensions(
     names: Sequence[str], wanted: set[str], moving: bool, paths: Sequence[Path], folder: Path, settings: Namespace
 ) -> None:
     """Each dimension alone, then all in one pass."""
-    weights.require = random_weights(folder, names, moving).__getitem__  # type: ignore[assignment]
+    networks = random_weights(folder, names, moving)
+    weights.require = lambda row: networks[row.name]  # type: ignore[assignment]
     theirs = {name: official.load(name, settings.device) for name in names}
     ours: dict[str, Any] = {name: registry.load(registry.card(name), settings.device) for name in names}
 
@@ -205,7 +206,7 @@ def make_clips(folder: Path, settings: Namespace) -> list[Path]:
 def random_weights(folder: Path, dimensions: Sequence[str], moving: bool) -> dict[str, weights.Checkpoint]:
     """Full-size networks with random weights in the layout of the published files."""
     torch.manual_seed(0)
-    needed = {name for dimension in dimensions for name in registry.card(dimension).weights}
+    needed = {row.name for dimension in dimensions for row in registry.card(dimension).weights}
     found = {}
     for name in needed:
         path = folder / f"{name}-{moving}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stg_eval import generators, weights
+from stg_eval.pipeline import checkpoints
 from stg_eval.pipeline import export as exporting
 from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
@@ -265,7 +266,8 @@ def fetch_weights(name: str, source: Path | None) -> str:
     """Bring a checkpoint here, with a progress bar; returns a line for people."""
     from stg_eval.progress import progress
 
-    size = max(weights.weight(name).size, 1)
+    row = checkpoints.named(name)
+    size = max(row.size, 1)
     with progress(f"Fetching {name}", 100) as advance:
         shown = 0
 
@@ -276,7 +278,7 @@ def fetch_weights(name: str, source: Path | None) -> str:
                 advance(percent - shown)
                 shown = percent
 
-        checkpoint = weights.fetch(name, source=source, progress=report)
+        checkpoint = weights.fetch(row, source=source, progress=report)
     return f"{name}: {checkpoint.path}"
 
 

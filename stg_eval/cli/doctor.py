@@ -93,9 +93,10 @@ def _disk(store: Path) -> Iterator[Row]:
 
 def _weights() -> Iterator[Row]:
     from stg_eval import weights
+    from stg_eval.pipeline import checkpoints
 
-    for name in weights.WEIGHTS:
-        if weights.is_present(name):
+    for name, row in checkpoints.catalogue().items():
+        if weights.is_present(row):
             yield f"weights {name}", "ok", "", ""
         else:
-            yield f"weights {name}", "absent", weights.size(weights.weight(name)), f"stg-eval weights fetch {name}"
+            yield f"weights {name}", "absent", weights.size(row), f"stg-eval weights fetch {name}"

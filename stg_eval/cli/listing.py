@@ -51,7 +51,10 @@ def _suites(_: str) -> tuple[list[str], list[list[str]]]:
 def _metrics(_: str) -> tuple[list[str], list[list[str]]]:
     cards = [*registry.METRICS.values(), *registry.plug_ins().values()]
     better = {True: "higher", False: "lower", None: "neither"}
-    rows = [[c.name, c.title, better[c.higher_is_better], c.kind, ", ".join(c.weights) or "-"] for c in cards]
+    rows = [
+        [c.name, c.title, better[c.higher_is_better], c.kind, ", ".join(w.name for w in c.weights) or "-"]
+        for c in cards
+    ]
     return ["metric", "", "better", "kind", "weights"], rows
 
 
@@ -68,10 +71,11 @@ def _guidance(model: str) -> tuple[list[str], list[list[str]]]:
 
 def _weights(_: str) -> tuple[list[str], list[list[str]]]:
     from stg_eval import weights
+    from stg_eval.pipeline import checkpoints
 
     rows = [
-        [w.name, weights.size(w), w.licence, w.needed_by, str(weights.where(w.name) or "-")]
-        for w in weights.WEIGHTS.values()
+        [w.name, weights.size(w), w.licence, w.needed_by, str(weights.where(w) or "-")]
+        for w in checkpoints.catalogue().values()
     ]
     return ["weights", "size", "licence", "needed by", "here"], rows
 

@@ -331,18 +331,21 @@ def fetch(
 def verify(names: Annotated[list[str] | None, typer.Argument(help="Default: all that are here.")] = None) -> None:
     """Check the digests of checkpoints."""
     from stg_eval import weights
+    from stg_eval.pipeline import checkpoints
 
-    for name in names or [n for n in weights.WEIGHTS if weights.is_present(n)]:
-        checkpoint = weights.require(name)
-        print(f"{name}: intact, SHA-256 {checkpoint.sha256}")
+    rows = map(checkpoints.named, names) if names else filter(weights.is_present, checkpoints.catalogue().values())
+    for row in rows:
+        checkpoint = weights.require(row)
+        print(f"{row.name}: intact, SHA-256 {checkpoint.sha256}")
 
 
 @weights_app.command()
 def where(name: Annotated[str, typer.Argument(help="A name from `stg-eval weights list`.")]) -> None:
     """Print where a checkpoint lies."""
     from stg_eval import weights
+    from stg_eval.pipeline import checkpoints
 
-    print(weights.require(name).path)
+    print(weights.require(checkpoints.named(name)).path)
 
 
 data_app = typer.Typer(help="Data sets of the suites.", no_args_is_help=True)

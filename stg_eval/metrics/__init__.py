@@ -14,6 +14,7 @@ import numpy as np
 
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
+from stg_eval.weights import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class MetricCard:
     """Looks at the prompt or label, so a plain folder of videos cannot be scored."""
     min_clips: int = 1
     """A set metric refuses fewer clips than this."""
-    weights: tuple[str, ...] = ()
-    """Names in stg_eval.weights."""
+    weights: tuple[Weight, ...] = ()
+    """The checkpoints that it loads."""
     note: str = ""
     """What a reader must know about the number, printed below tables."""
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
 
@@ -125,7 +126,7 @@ class C3DExtractor:
 
 def load(device: str, protocol: str) -> C3DExtractor:
     """The published network. Raises StgEvalError with the command that fetches missing weights."""
-    published, mean = weights.require("c3d-ucf101"), weights.require("c3d-mean")
+    published, mean = weights.require(checkpoints.C3D), weights.require(checkpoints.C3D_MEAN)
     with torch.device("meta"):
         network = C3D()
     with np.load(published.path, allow_pickle=False) as arrays:

@@ -17,7 +17,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, Statistic
+from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, Statistic, checkpoints
 from stg_eval.types import StgEvalError
 
 ENTRY_POINT_GROUP = "stg_eval.metrics"
@@ -44,7 +44,7 @@ _CARDS = (
         kind="clip",
         higher_is_better=True,
         module="stg_eval.metrics.vbench.motion_smoothness",
-        weights=("amt-s",),
+        weights=(checkpoints.AMT,),
         note=_DIMENSION + " A still clip scores nearly 1.",
     ),
     MetricCard(
@@ -54,7 +54,7 @@ _CARDS = (
         kind="clip",
         higher_is_better=True,
         module="stg_eval.metrics.vbench.dynamic_degree",
-        weights=("raft-things",),
+        weights=(checkpoints.RAFT,),
         note=_DIMENSION + " Each clip is 0 or 1 (moving), so intervals are wide.",
     ),
     MetricCard(
@@ -65,7 +65,7 @@ _CARDS = (
         higher_is_better=None,
         module="stg_eval.metrics.vbench.static_filter",
         needs_case=True,
-        weights=("raft-things",),
+        weights=(checkpoints.RAFT,),
         note="Share of clips that VBench's static filter passes; temporal flickering counts the first few of them.",
     ),
     MetricCard(
@@ -75,7 +75,7 @@ _CARDS = (
         kind="clip",
         higher_is_better=True,
         module="stg_eval.metrics.vbench.imaging_quality",
-        weights=("musiq-spaq",),
+        weights=(checkpoints.MUSIQ,),
         note=_DIMENSION,
     ),
     MetricCard(
@@ -85,7 +85,7 @@ _CARDS = (
         kind="clip",
         higher_is_better=True,
         module="stg_eval.metrics.vbench.aesthetic_quality",
-        weights=("clip-vit-l-14", "laion-aesthetic"),
+        weights=(checkpoints.CLIP_L_14, checkpoints.LAION),
         note=_DIMENSION,
     ),
     MetricCard(
@@ -99,7 +99,7 @@ _CARDS = (
         limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=256,
-        weights=("videomae-g-ssv2",),
+        weights=(checkpoints.VIDEOMAE,),
         note="Content-debiased FVD (VideoMAE-v2 ViT-g). It falls as n grows: compare equal n only (2,048 is usual).",
     ),
     MetricCard(
@@ -112,7 +112,7 @@ _CARDS = (
         digits=2,
         limits=(1.0, math.inf),
         min_clips=256,
-        weights=("c3d-ucf101", "c3d-mean"),
+        weights=(checkpoints.C3D, checkpoints.C3D_MEAN),
         note="C3D trained on UCF-101, so for its classes alone. StyleGAN-V's protocol: 10 shuffled splits, n 2,048.",
     ),
     MetricCard(
@@ -126,7 +126,7 @@ _CARDS = (
         limits=(0.0, math.inf),
         needs_reference=True,
         min_clips=256,
-        weights=("videomae-g-ssv2",),
+        weights=(checkpoints.VIDEOMAE,),
         note="FVD with covariances over n - 1, as some scripts have it; content-debiased FVD divides by n.",
     ),
     MetricCard(
@@ -139,7 +139,7 @@ _CARDS = (
         digits=2,
         limits=(1.0, math.inf),
         min_clips=256,
-        weights=("c3d-ucf101", "c3d-mean"),
+        weights=(checkpoints.C3D, checkpoints.C3D_MEAN),
         note="TGAN's protocol: one split, usually of 9,984 clips; frames through 128 x 128, cubic.",
     ),
     MetricCard(
@@ -152,7 +152,7 @@ _CARDS = (
         digits=2,
         limits=(1.0, math.inf),
         min_clips=256,
-        weights=("c3d-ucf101", "c3d-mean"),
+        weights=(checkpoints.C3D, checkpoints.C3D_MEAN),
         note="TGANv2's protocol: the mean over splits of 2,048 clips, usually ten.",
     ),
     MetricCard(

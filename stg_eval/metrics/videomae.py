@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
@@ -175,6 +176,6 @@ class VideoMAEExtractor:
 
 def load(device: str) -> VideoMAEExtractor:
     """The published network. Raises StgEvalError with the command that fetches missing weights."""
-    checkpoint = weights.require("videomae-g-ssv2")
+    checkpoint = weights.require(checkpoints.VIDEOMAE)
     network = load_network(weights.load_torch(checkpoint))
     return VideoMAEExtractor(network, fingerprint=checkpoint.fingerprint, device=device)

@@ -12,6 +12,7 @@ from stg_eval.pipeline.plan import Plan
 from stg_eval.storage.store import Store
 from stg_eval.suites import open_dataset
 from stg_eval.types import Request
+from stg_eval.weights.published import MODEL_ROWS
 
 GPUS = {"A100": 312.0, "H100": 989.0, "RTX 4090": 165.0}
 """Dense bf16 TFLOP/s of the makers' data sheets."""
@@ -72,9 +73,9 @@ def _missing(plan: Plan) -> list[str]:
     dataset = open_dataset(plan.suite)
     if dataset.missing:
         lines.append(dataset.missing)
-    for name in dict.fromkeys([*_model_weights(plan), *(w for card in plan.metrics for w in card.weights)]):
-        if not weights.is_present(name):
-            lines.append(f"weights {name} ({weights.size(weights.weight(name))}): `stg-eval weights fetch {name}`")
+    for row in dict.fromkeys([*_model_weights(plan), *(row for card in plan.metrics for row in card.weights)]):
+        if not weights.is_present(row):
+            lines.append(f"weights {row.name} ({weights.size(row)}): `stg-eval weights fetch {row.name}`")
     return lines
 
 
@@ -82,8 +83,8 @@ def _size(card: ModelCard) -> str:
     return f"{card.num_frames} x {card.height} x {card.width}"
 
 
-def _model_weights(plan: Plan) -> list[str]:
-    """Names of the model's checkpoints, where it takes published ones."""
+def _model_weights(plan: Plan) -> list[weights.Weight]:
+    """The model's checkpoints, where it takes published ones."""
     first = plan.requests[plan.baseline][0]
     sources = {first.weights, *(str(value) for _, value in first.settings)}
-    return [name for name, row in weights.WEIGHTS.items() if f"{row.repo}@{row.revision}" in sources]
+    return [row for row in MODEL_ROWS if f"{row.repo}@{row.revision}" in sources]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stg_eval import weights
-from stg_eval.metrics import c3d
+from stg_eval.metrics import c3d, checkpoints
 from stg_eval.types import StgEvalError
 
 GOLDEN = Path(__file__).parent / "golden" / "c3d.npz"
@@ -91,13 +91,13 @@ def test_published_files_load_through_the_table(
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
     with pytest.raises(StgEvalError, match="stg-eval weights fetch c3d-ucf101"):
         c3d.load("cpu", "tganv2")
-    for name, content in (("c3d-ucf101", arrays), ("c3d-mean", {"mean": mean[None]})):
-        path = tmp_path / "weights" / name / weights.weight(name).file
+    for row, content in ((checkpoints.C3D, arrays), (checkpoints.C3D_MEAN, {"mean": mean[None]})):
+        path = tmp_path / "weights" / row.name / row.file
         path.parent.mkdir(parents=True)
         np.savez(path, **content)
     extractor = c3d.load("cpu", "tganv2")
     assert torch.equal(extractor.network.conv3b.bias, torch.from_numpy(arrays["conv3b/b"]))
-    digests = [weights.require(name).sha256[:8] for name in ("c3d-ucf101", "c3d-mean")]
+    digests = [weights.require(row).fingerprint for row in (checkpoints.C3D, checkpoints.C3D_MEAN)]
     assert extractor.signature == f"c3d-ucf101|16f|112|tganv2|{'-'.join(digests)}"
 
 

@@ -112,7 +112,7 @@ def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("fvd", "is"):
         card = registry.card(name)
-        with pytest.raises(StgEvalError, match=f"stg-eval weights fetch {card.weights[0]}"):
+        with pytest.raises(StgEvalError, match=f"stg-eval weights fetch {card.weights[0].name}"):
             registry.load(card, "cpu")
 
 

@@ -13,7 +13,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
-from stg_eval.metrics import videomae
+from stg_eval.metrics import checkpoints, videomae
 from stg_eval.types import StgEvalError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -119,7 +119,7 @@ def test_half_precision_file_loads_through_the_table_and_signs_with_its_digest(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(StgEvalError, match="stg-eval weights fetch videomae-g-ssv2"):
         videomae.load("cpu")
-    row = weights.weight("videomae-g-ssv2")
+    row = checkpoints.VIDEOMAE
     path = tmp_path / "weights" / row.name / Path(row.file).name
     path.parent.mkdir(parents=True)
     torch.save({"module": {"fc_norm.weight": torch.ones(88).half()}}, path)

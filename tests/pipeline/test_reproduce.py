@@ -21,7 +21,7 @@ import pytest
 
 from stg_eval import weights
 from stg_eval.metrics import registry
-from stg_eval.pipeline import reproduce
+from stg_eval.pipeline import checkpoints, reproduce
 from stg_eval.reports.paper import paper, paper_tables
 from stg_eval.reports.writers.markdown import to_markdown
 from stg_eval.storage import results
@@ -203,8 +203,7 @@ def small_networks(
         own = {"musiq-spaq": "musiq", "videomae-g-ssv2": "videomae", "c3d-ucf101": "c3d", "c3d-mean": "mean"}
         files = {name: checkpoint.path for name, checkpoint in random_weights.items()}
         files |= {name: next(folder.glob(f"{stem}.*")) for name, stem in own.items()}
-        for name in files:  # random files have no published digest
-            patch.setitem(weights.WEIGHTS, name, replace(weights.weight(name), sha256=None))
+        patch.setattr("stg_eval.weights.local.expected_digest", lambda row, path: None)  # random files have none
         patch.setitem(registry.METRICS, "fvd", replace(registry.METRICS["fvd"], min_clips=3))
         yield files
     torch.set_num_threads(threads)
@@ -224,7 +223,7 @@ def reproduced(
     ucf101_at(home / "data" / "ucf101", classes=2)
     vbench_i2v_at(home / "data" / "vbench-i2v", subjects=2, backgrounds=1)
     for name, path in small_networks.items():
-        place = home / "weights" / name / Path(weights.weight(name).file).name
+        place = home / "weights" / name / Path(checkpoints.named(name).file).name
         place.parent.mkdir(parents=True)
         place.symlink_to(path)
 
@@ -332,15 +331,15 @@ def test_tables_2_4_and_5_share_svd_s_clips(reproduced: Callable[[str], Reproduc
 def test_signatures_carry_the_digests_of_the_weights_in_use(
     reproduced: Callable[[str], Reproduced], small_networks: dict[str, Path]
 ) -> None:
-    published = {row.sha256[:8] for row in weights.WEIGHTS.values() if row.sha256}
+    published = {row.sha256[:8] for row in checkpoints.catalogue().values() if row.sha256}
     found = {}
     for run in RECIPES["table2"].runs:
         result = results.load(reproduced("table2").folder / f"{run.suite.name}-svd")
         assert result.run["weights"] == "random-weights(seed=0)"
         found |= {column.name: column.signature for column in result.columns}
     for metric, signature in found.items():
-        for name in registry.card(metric).weights:
-            digest = hashlib.sha256(small_networks[name].read_bytes()).hexdigest()[:8]
+        for row in registry.card(metric).weights:
+            digest = hashlib.sha256(small_networks[row.name].read_bytes()).hexdigest()[:8]
             assert digest in signature
             assert digest not in published
 

@@ -16,6 +16,7 @@ import pytest
 
 from stg_eval import weights
 from stg_eval.metrics.registry import METRICS
+from stg_eval.pipeline import checkpoints
 from stg_eval.types import StgEvalError
 from stg_eval.weights import Weight
 
@@ -76,8 +77,8 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def row(server: Server, monkeypatch: pytest.MonkeyPatch) -> Weight:
-    row = Weight(
+def row(server: Server) -> Weight:
+    return Weight(
         name="testing",
         needed_by="metric testing",
         licence="none",
@@ -86,26 +87,24 @@ def row(server: Server, monkeypatch: pytest.MonkeyPatch) -> Weight:
         url=server.url,
         file="testing.bin",
     )
-    monkeypatch.setitem(weights.WEIGHTS, "testing", row)
-    return row
 
 
 def test_download_arrives_intact_and_second_fetch_opens_no_connection(row: Weight, server: Server) -> None:
     seen: list[tuple[int, int | None]] = []
-    assert not weights.is_present("testing")
-    found = weights.fetch("testing", progress=lambda done, total: seen.append((done, total)))
+    assert not weights.is_present(row)
+    found = weights.fetch(row, progress=lambda done, total: seen.append((done, total)))
     assert found.path.read_bytes() == CONTENT
     assert found.sha256 == SHA256
     assert found.fingerprint == SHA256[:8]
     assert seen[0] == (0, len(CONTENT))
     assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert weights.fetch("testing") == found
+    assert weights.fetch(row) == found
     assert len(server.starts) == 1
 
 
 def test_cut_download_continues_where_it_broke_off(row: Weight, server: Server) -> None:
     server.cut_after = [1_000_000, 500_000]
-    assert weights.fetch("testing").path.read_bytes() == CONTENT
+    assert weights.fetch(row).path.read_bytes() == CONTENT
     assert server.starts == [0, 1_000_000, 1_500_000]
 
 
@@ -131,10 +130,10 @@ def test_complete_part_is_not_fetched_again(row: Weight, server: Server, tmp_pat
 def test_wrong_digest_is_refused_and_leaves_nothing(row: Weight, server: Server) -> None:
     server.content = CONTENT[:-1] + b"?"
     with pytest.raises(StgEvalError, match="not the published file"):
-        weights.fetch("testing")
-    assert not weights.is_present("testing")
+        weights.fetch(row)
+    assert not weights.is_present(row)
     server.content = CONTENT
-    assert weights.fetch("testing").sha256 == SHA256
+    assert weights.fetch(row).sha256 == SHA256
 
 
 def test_missing_page_fails_at_once(row: Weight, server: Server, tmp_path: Path) -> None:
@@ -144,50 +143,46 @@ def test_missing_page_fails_at_once(row: Weight, server: Server, tmp_path: Path)
 
 
 def test_damage_after_the_download_is_found_at_the_next_load(row: Weight) -> None:
-    path = weights.fetch("testing").path
+    path = weights.fetch(row).path
     data = bytearray(CONTENT)
     data[1_234_567] ^= 1
     path.write_bytes(data)
     with pytest.raises(StgEvalError, match=r"damaged or another file.*stg-eval weights fetch testing"):
-        weights.require("testing")
+        weights.require(row)
 
 
-def test_file_without_published_digest_is_held_to_its_first_one(row: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
-    found = weights.fetch("testing")
-    assert weights.require("testing").sha256 == SHA256
+def test_file_without_published_digest_is_held_to_its_first_one(row: Weight) -> None:
+    row = replace(row, sha256=None)
+    found = weights.fetch(row)
+    assert weights.require(row).sha256 == SHA256
     found.path.write_bytes(CONTENT[:-1])
     with pytest.raises(StgEvalError, match="damaged or another file"):
-        weights.require("testing")
+        weights.require(row)
 
 
-def test_file_without_published_digest_can_be_deleted_and_fetched_anew(
-    row: Weight, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
+def test_file_without_published_digest_can_be_deleted_and_fetched_anew(row: Weight, server: Server) -> None:
+    row = replace(row, sha256=None)
     server.content = b"a page that asks for a login"
-    weights.fetch("testing").path.unlink()
+    weights.fetch(row).path.unlink()
     server.content = CONTENT
-    assert weights.fetch("testing").sha256 == weights.require("testing").sha256 == SHA256
+    assert weights.fetch(row).sha256 == weights.require(row).sha256 == SHA256
 
 
-def test_folder_replaces_a_file_without_published_digest_by_the_same_file_only(
-    row: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
-    own = weights.fetch("testing").path
+def test_folder_replaces_a_file_without_published_digest_by_the_same_file_only(row: Weight, tmp_path: Path) -> None:
+    row = replace(row, sha256=None)
+    own = weights.fetch(row).path
     (tmp_path / "stick").mkdir()
     on_stick = tmp_path / "stick" / "testing.bin"
     on_stick.write_bytes(b"another file")
     with pytest.raises(StgEvalError, match=f"not the file that was fetched first.*delete {own}"):
-        weights.fetch("testing", source=tmp_path / "stick")
-    assert weights.require("testing").sha256 == SHA256
+        weights.fetch(row, source=tmp_path / "stick")
+    assert weights.require(row).sha256 == SHA256
     own.write_bytes(b"damaged")
     on_stick.write_bytes(CONTENT)
-    assert weights.fetch("testing", source=tmp_path / "stick").sha256 == SHA256
+    assert weights.fetch(row, source=tmp_path / "stick").sha256 == SHA256
     own.unlink()
     on_stick.write_bytes(b"another file")
-    assert weights.fetch("testing", source=tmp_path / "stick").path.read_bytes() == b"another file"
+    assert weights.fetch(row, source=tmp_path / "stick").path.read_bytes() == b"another file"
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -195,39 +190,35 @@ def test_cache_folder_that_cannot_be_written_is_one_line(
     row: Weight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
 ) -> None:
     if not published:
-        monkeypatch.setitem(weights.WEIGHTS, "testing", replace(row, sha256=None))
+        row = replace(row, sha256=None)
     (tmp_path / "stick").mkdir()
     (tmp_path / "stick" / "testing.bin").write_bytes(CONTENT)
     (tmp_path / "file").write_bytes(b"in the way")
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path / "file" / "cache"))
     for source in (None, tmp_path / "stick"):
         with pytest.raises(StgEvalError, match=r"cannot be stored.*STG_EVAL_CACHE") as error:
-            weights.fetch("testing", source=source)
+            weights.fetch(row, source=source)
         assert "\n" not in str(error.value)
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path / "cache"))
     if not published:
         (tmp_path / "cache" / "weights" / "testing" / "sha256").mkdir(parents=True)  # the note cannot be written
         with pytest.raises(StgEvalError, match="cannot be stored"):
-            weights.fetch("testing")
+            weights.fetch(row)
 
 
-def test_member_of_a_zip_is_taken_out_and_checked(row: Weight, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_member_of_a_zip_is_taken_out_and_checked(row: Weight, server: Server) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         bundle.writestr("models/inner.bin", b"inner")
         bundle.writestr("models/other.bin", b"other")
     server.content = buffer.getvalue()
-    monkeypatch.setitem(
-        weights.WEIGHTS,
-        "testing",
-        replace(
-            row,
-            file="models/inner.bin",
-            sha256=hashlib.sha256(b"inner").hexdigest(),
-            zip_sha256=hashlib.sha256(server.content).hexdigest(),
-        ),
+    row = replace(
+        row,
+        file="models/inner.bin",
+        sha256=hashlib.sha256(b"inner").hexdigest(),
+        zip_sha256=hashlib.sha256(server.content).hexdigest(),
     )
-    path = weights.fetch("testing").path
+    path = weights.fetch(row).path
     assert path.read_bytes() == b"inner"
     assert [p.name for p in path.parent.iterdir() if p.suffix in (".zip", ".partial")] == []
 
@@ -236,12 +227,12 @@ def test_air_gapped_machine_takes_the_file_from_a_folder(row: Weight, server: Se
     stick = tmp_path / "stick" / "deep"
     stick.mkdir(parents=True)
     with pytest.raises(StgEvalError, match=r"holds no testing\.bin"):
-        weights.fetch("testing", source=tmp_path / "stick")
+        weights.fetch(row, source=tmp_path / "stick")
     (stick / "testing.bin").write_bytes(b"something else")
     with pytest.raises(StgEvalError, match="not the published file"):
-        weights.fetch("testing", source=tmp_path / "stick")
+        weights.fetch(row, source=tmp_path / "stick")
     (stick / "testing.bin").write_bytes(CONTENT)
-    assert weights.fetch("testing", source=tmp_path / "stick").path.read_bytes() == CONTENT
+    assert weights.fetch(row, source=tmp_path / "stick").path.read_bytes() == CONTENT
     assert server.starts == []
 
 
@@ -249,15 +240,12 @@ def test_missing_weights_name_the_command_and_the_size() -> None:
     with pytest.raises(
         StgEvalError, match=r"2\.0 GB, for metrics fvd, fvd_unbiased.*stg-eval weights fetch videomae-g-ssv2$"
     ):
-        weights.require("videomae-g-ssv2")
+        weights.require(checkpoints.named("videomae-g-ssv2"))
 
 
-def test_hub_file_is_found_offline_in_the_hubs_own_cache_and_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_file_is_found_offline_in_the_hubs_own_cache_and_checked(tmp_path: Path) -> None:
     row = Weight(name="hubby", needed_by="tests", licence="none", size=1, repo="someone/thing", file="sub/net.bin")
-    monkeypatch.setitem(weights.WEIGHTS, "hubby", row)
-    assert weights.where("hubby") is None
+    assert weights.where(row) is None
     # The layout huggingface_hub documents: refs/main -> commit, snapshots/<commit>/<file> -> blobs/<sha256>.
     repo, commit = tmp_path / "hub" / "models--someone--thing", "1" * 40
     (repo / "refs").mkdir(parents=True)
@@ -266,13 +254,13 @@ def test_hub_file_is_found_offline_in_the_hubs_own_cache_and_checked(
     (repo / "blobs" / SHA256).write_bytes(CONTENT)
     (repo / "snapshots" / commit / "sub").mkdir(parents=True)
     (repo / "snapshots" / commit / "sub" / "net.bin").symlink_to(repo / "blobs" / SHA256)
-    assert weights.require("hubby").sha256 == SHA256
+    assert weights.require(row).sha256 == SHA256
     (repo / "blobs" / SHA256).write_bytes(CONTENT[1:])
     with pytest.raises(StgEvalError, match="damaged or another file"):
-        weights.require("hubby")
+        weights.require(row)
 
 
-def test_pipeline_is_checked_file_by_file_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pipeline_is_checked_file_by_file_in_the_hubs_cache(tmp_path: Path) -> None:
     row = Weight(
         name="pipe",
         needed_by="tests",
@@ -282,8 +270,7 @@ def test_pipeline_is_checked_file_by_file_in_the_hubs_cache(tmp_path: Path, monk
         revision="2" * 40,
         files=("*.json",),
     )
-    monkeypatch.setitem(weights.WEIGHTS, "pipe", row)
-    assert not weights.is_present("pipe")
+    assert not weights.is_present(row)
     repo = tmp_path / "hub" / "models--someone--pipe"
     folder = repo / "snapshots" / ("2" * 40)
     folder.mkdir(parents=True)
@@ -291,15 +278,15 @@ def test_pipeline_is_checked_file_by_file_in_the_hubs_cache(tmp_path: Path, monk
     (repo / "blobs" / SHA256).write_bytes(CONTENT)
     (folder / "unet.safetensors").symlink_to(repo / "blobs" / SHA256)
     (folder / "model_index.json").write_text("{}")
-    assert weights.require("pipe").path == folder
-    before = weights.require("pipe").sha256
+    assert weights.require(row).path == folder
+    before = weights.require(row).sha256
     (folder / "model_index.json").write_text("{ }")
-    assert weights.require("pipe").sha256 != before
+    assert weights.require(row).sha256 != before
     (repo / "blobs" / SHA256).write_bytes(CONTENT[1:])
     with pytest.raises(StgEvalError, match=r"unet\.safetensors is damaged"):
-        weights.require("pipe")
+        weights.require(row)
     with pytest.raises(StgEvalError, match="--set weights=FOLDER"):
-        weights.fetch("pipe", source=tmp_path)
+        weights.fetch(row, source=tmp_path)
 
 
 PIPELINE = {
@@ -313,19 +300,20 @@ PIPELINE = {
 }
 
 
+PIPE = Weight(
+    name="pipe",
+    needed_by="tests",
+    licence="none",
+    size=1,
+    repo="someone/pipe",
+    revision="2" * 40,
+    files=("model_index.json", "*/*.json", "unet/*bf16*", "vae/*bf16*", "*.index.json"),
+)
+
+
 @pytest.fixture
-def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def pipeline(tmp_path: Path) -> Path:
     """The folder of a pipeline in the hub's cache, complete, as clients leave it that keep no listing of the repo."""
-    row = Weight(
-        name="pipe",
-        needed_by="tests",
-        licence="none",
-        size=1,
-        repo="someone/pipe",
-        revision="2" * 40,
-        files=("model_index.json", "*/*.json", "unet/*bf16*", "vae/*bf16*", "*.index.json"),
-    )
-    monkeypatch.setitem(weights.WEIGHTS, "pipe", row)
     folder = tmp_path / "hub" / "models--someone--pipe" / "snapshots" / ("2" * 40)
     for name, text in PIPELINE.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -343,30 +331,30 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_pipeline_that_lacks_a_file_is_not_here_and_fetch_names_it(pipeline: Path, lost: str, named: str) -> None:
-    assert weights.where("pipe") == pipeline
-    assert weights.fetch("pipe").path == pipeline
+    assert weights.where(PIPE) == pipeline
+    assert weights.fetch(PIPE).path == pipeline
     (pipeline / lost).unlink()
-    assert weights.where("pipe") is None
+    assert weights.where(PIPE) is None
     with pytest.raises(StgEvalError, match=r"weights 'pipe' .* missing"):
-        weights.require("pipe")
+        weights.require(PIPE)
     with pytest.raises(StgEvalError, match=f"lacks {named}"):
-        weights.fetch("pipe")
+        weights.fetch(PIPE)
 
 
 def test_pipeline_with_a_cut_download_is_not_here_until_the_file_arrived(pipeline: Path) -> None:
     blobs = pipeline.parents[1] / "blobs"
     (blobs / f"{SHA256}.0badcafe.incomplete").write_bytes(CONTENT[:9])
-    assert weights.where("pipe") is None
+    assert weights.where(PIPE) is None
     with pytest.raises(StgEvalError, match=r"incomplete.*finish or delete it"):
-        weights.fetch("pipe")
+        weights.fetch(PIPE)
     (blobs / SHA256).write_bytes(CONTENT)
-    assert weights.where("pipe") == pipeline
+    assert weights.where(PIPE) == pipeline
 
 
 def test_pipeline_with_a_cut_index_is_not_here(pipeline: Path) -> None:
     for text in ("", "[]", '{"weight_map": 1}'):
         (pipeline / "unet" / "net.safetensors.index.bf16.json").write_text(text)
-        assert weights.where("pipe") is None
+        assert weights.where(PIPE) is None
 
 
 def test_fetch_completes_a_pipeline_that_began_to_arrive(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +369,7 @@ def test_fetch_completes_a_pipeline_that_began_to_arrive(pipeline: Path, monkeyp
         return str(cached(*args, local_files_only=True, **kwargs))  # type: ignore[arg-type]
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", online)
-    weights.fetch("pipe")
+    weights.fetch(PIPE)
     assert (pipeline / "unet" / "config.json").is_file()
 
 
@@ -389,14 +377,18 @@ def test_models_of_the_table_are_those_that_their_cards_load() -> None:
     from stg_eval import generators
     from stg_eval.generators.opensora import hub
 
-    table = {f"{row.repo}@{row.revision}": row for row in weights.WEIGHTS.values() if row.needed_by.startswith("model")}
+    table = {
+        f"{row.repo}@{row.revision}": row
+        for row in checkpoints.catalogue().values()
+        if row.needed_by.startswith("model")
+    }
     needed = {generators.card("svd").weights, generators.card("mochi").weights}
     assert set(table) == needed | {hub.TRANSFORMER, hub.VAE, hub.TEXT_ENCODER}
 
 
 def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(StgEvalError, match="did you mean 'raft-things'"):
-        weights.require("raft-thing")
+        checkpoints.named("raft-thing")
 
 
 def test_pickled_code_is_never_run(tmp_path: Path) -> None:
@@ -425,12 +417,12 @@ def test_both_torch_file_formats_load(tmp_path: Path, modern: bool) -> None:
 
 def test_every_metric_finds_its_weights_in_the_table() -> None:
     for card in METRICS.values():
-        for name in card.weights:
-            assert card.name in weights.weight(name).needed_by
+        for row in card.weights:
+            assert card.name in row.needed_by
 
 
 def test_every_row_says_where_its_bytes_come_from() -> None:
-    for row in weights.WEIGHTS.values():
+    for row in checkpoints.catalogue().values():
         assert (row.repo is None) != (row.url is None), row.name
         assert row.file or row.files, row.name
         assert row.url is None or row.url.startswith("https://"), row.name

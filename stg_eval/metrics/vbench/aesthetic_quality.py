@@ -17,6 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, normalize, resize
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import VERSION, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
@@ -139,4 +140,4 @@ def linear_head(checkpoint: weights.Checkpoint) -> nn.Linear:
 
 def load(name: str, device: str) -> AestheticQuality:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return AestheticQuality(weights.require("clip-vit-l-14"), weights.require("laion-aesthetic"), device)
+    return AestheticQuality(weights.require(checkpoints.CLIP_L_14), weights.require(checkpoints.LAION), device)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import VERSION, batch_size, exact, import_vbench, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -151,4 +152,4 @@ def is_moving(pairs: int, exceeding: int, sampled: int) -> bool:
 
 def load(name: str, device: str) -> DynamicDegree:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return DynamicDegree(weights.require("raft-things"), device)
+    return DynamicDegree(weights.require(checkpoints.RAFT), device)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import resize
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import VERSION, batch_size, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
@@ -137,4 +138,4 @@ class _Attention(nn.Module):
 
 def load(name: str, device: str) -> ImagingQuality:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return ImagingQuality(weights.require("musiq-spaq"), device)
+    return ImagingQuality(weights.require(checkpoints.MUSIQ), device)

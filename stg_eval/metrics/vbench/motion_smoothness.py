@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import VERSION, batch_size, exact, import_vbench, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -85,4 +86,4 @@ def smoothness(errors: np.ndarray) -> float:
 
 def load(name: str, device: str) -> MotionSmoothness:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return MotionSmoothness(weights.require("amt-s"), device)
+    return MotionSmoothness(weights.require(checkpoints.AMT), device)

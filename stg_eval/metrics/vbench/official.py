@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import VERSION, import_vbench
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -49,7 +50,7 @@ def load(name: str, device: str) -> OfficialScorer:
     if name not in LOADERS:
         raise StgEvalError(f"the official engine has no metric {name!r} (it has: {', '.join(LOADERS)})")
     needed, loader = LOADERS[name]
-    networks = [weights.require(n) for n in needed]
+    networks = [weights.require(row) for row in needed]
     with _quiet():
         return OfficialScorer(name, loader(device, *(checkpoint.path for checkpoint in networks)), networks)
 
@@ -105,12 +106,12 @@ def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     return lambda path: float(module.laion_aesthetic(linear, network, [path], device)[1][0]["video_results"])
 
 
-LOADERS: dict[str, tuple[tuple[str, ...], Callable[..., Callable[[str], float]]]] = {
+LOADERS: dict[str, tuple[tuple[weights.Weight, ...], Callable[..., Callable[[str], float]]]] = {
     "temporal_flickering": ((), _flickering),
-    "motion_smoothness": (("amt-s",), _smoothness),
-    "dynamic_degree": (("raft-things",), _dynamics),
-    "imaging_quality": (("musiq-spaq",), _imaging),
-    "aesthetic_quality": (("clip-vit-l-14", "laion-aesthetic"), _aesthetics),
+    "motion_smoothness": ((checkpoints.AMT,), _smoothness),
+    "dynamic_degree": ((checkpoints.RAFT,), _dynamics),
+    "imaging_quality": ((checkpoints.MUSIQ,), _imaging),
+    "aesthetic_quality": ((checkpoints.CLIP_L_14, checkpoints.LAION), _aesthetics),
 }
 
 

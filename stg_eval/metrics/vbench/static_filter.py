@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stg_eval import weights
+from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import VERSION, exact, import_vbench, to_tensor
 from stg_eval.metrics.vbench.dynamic_degree import ITERATIONS, padding
 from stg_eval.storage.video import VideoInfo
@@ -90,4 +91,4 @@ def keep_static(scores: pd.DataFrame, metric: str, keep: int) -> pd.DataFrame:
 
 def load(name: str, device: str) -> StaticFilter:
     """The filter with the official weights. Raises StgEvalError where they are missing."""
-    return StaticFilter(weights.require("raft-things"), device)
+    return StaticFilter(weights.require(checkpoints.RAFT), device)

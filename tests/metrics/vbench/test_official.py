@@ -301,7 +301,7 @@ def test_chunks_of_any_size_give_the_same_flickering(make_clip):
 @pytest.fixture
 def installed_weights(random_weights, monkeypatch):
     """The random checkpoints, as if `stg-eval weights fetch` had brought them."""
-    monkeypatch.setattr("stg_eval.weights.require", random_weights.__getitem__)
+    monkeypatch.setattr("stg_eval.weights.require", lambda row: random_weights[row.name])
 
 
 def test_official_engine_and_ours_agree_on_all_five(make_clip, installed_weights, capsys):

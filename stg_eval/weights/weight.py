@@ -1,0 +1,39 @@
+"""A checkpoint as it was published: source, digest, size and licence. Rows stand in the files of whoever loads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """One checkpoint: a file on the hub (`repo`), several (`files`), or a file behind a URL, perhaps inside a zip."""
+
+    name: str
+    needed_by: str
+    """The metric or model that loads it."""
+    licence: str
+    size: int
+    """Bytes; rounded where the publisher's exact number is not known."""
+    sha256: str | None = None
+    """Of the file. None: not published, so the digest of the first fetch is kept and checked from then on."""
+    repo: str | None = None
+    revision: str | None = None
+    """Commit on the hub; None: the newest one."""
+    file: str = ""
+    """Path inside the repo or the zip, else the name of the file."""
+    files: tuple[str, ...] = ()
+    """Patterns of a whole pipeline's files, which models load from the hub's cache; `weights.require` gives the folder.
+    Each network has a pattern of its own, and each pattern a file in the repo, but for `*.index.json`: indices of
+    shards, which are there only where a network was cut into shards."""
+    url: str | None = None
+    zip_sha256: str | None = None
+    """Digest of the archive at `url` that holds `file`."""
+
+
+def size(row: Weight) -> str:
+    """How large the download is, for people: "2.0 GB"."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if row.size >= factor:
+            return f"{row.size / factor:.1f} {unit}"
+    return f"{row.size / 1e3:.1f} kB"
