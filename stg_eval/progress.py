@@ -6,10 +6,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 PLAIN_INTERVAL = 10.0
 """Seconds between plain lines: a log file should stay readable."""
+
+
+@cache
+def note(line: str) -> None:
+    """Say something on stderr that does not stop the work, once a process however often it is found."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 class Advance(Protocol):

@@ -23,6 +23,16 @@ class StgEvalError(Exception):
     exit_code = 2
 
 
+def check_text(text: str) -> str:
+    """The text itself. Raises StgEvalError for one that no UTF-8 file can hold: with half a surrogate pair, as broken
+    escapes and file names in another encoding have."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise StgEvalError(f"{text[:60]!a} holds {text[error.start]!a}, which is no character; replace it") from error
+    return text
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One thing to show a model."""
@@ -46,6 +56,8 @@ class Case:
                 f"case {self.id!r} has an image without image_sha256; give the file's digest, without which all images "
                 "would be taken for one"
             )
+        for text in (self.id, self.prompt, self.negative_prompt, self.image or "", *self.tags):
+            check_text(text)
 
     def conditions(self) -> dict[str, JSONValue]:
         """What the model sees. Two cases with equal conditions share their clips."""

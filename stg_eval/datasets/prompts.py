@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 from stg_eval.datasets.dataset import stratified
 from stg_eval.datasets.files import check_options
+from stg_eval.datasets.prompt_files import rows
+from stg_eval.progress import note
 from stg_eval.types import Case, StgEvalError
 
 FIELDS = ("prompt", "id", "negative_prompt", "tags")
@@ -42,83 +42,58 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
 
 
 def read(path: Path) -> list[Case]:
-    """The file's cases.
+    """The file's cases. Blank lines are left out, and a note says how many.
 
-    Raises StgEvalError with the line number for an empty or repeated prompt or id, a value of another type, a line that
-    is no JSON object and an unknown column; also for a file of another kind or encoding, or without prompts.
+    Raises StgEvalError with the line number for an empty or repeated prompt or id, a value of another type, half a
+    surrogate pair and an unknown column; also for a file that `prompt_files.rows` refuses, or without prompts.
     """
-    readers = {".txt": _lines, ".csv": _csv, ".jsonl": _jsonl}
-    if path.suffix.lower() not in readers:
-        raise StgEvalError(f"{path} is no prompt file; give {', '.join(readers)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StgEvalError(f"{path} cannot be read as UTF-8 text ({error})") from error
     cases: list[Case] = []
     first: dict[tuple[str, ...], int] = {}
-    for line, row in readers[path.suffix.lower()](path, text):
-        unknown = [key for key in row if key not in FIELDS]
-        if unknown:
-            raise StgEvalError(f"{path}, line {line}: unknown field {unknown[0]!r} (known: {', '.join(FIELDS)})")
-        prompt = _text(path, line, "prompt", row.get("prompt"))
-        if not prompt:
-            raise StgEvalError(f"{path}, line {line}: empty prompt; remove the line")
-        negative = _text(path, line, "negative_prompt", row.get("negative_prompt"))
-        number = row.get("id")
-        case = Case(
-            id=str(number) if type(number) is int else _text(path, line, "id", number) or f"{line:04d}",
-            prompt=prompt,
-            negative_prompt=negative,
-            tags=_tags(path, line, row.get("tags")),
-        )
-        for what, key in (("prompt", ("prompt", prompt, negative)), ("id", ("id", case.id))):
+    blank = 0
+    for line, row in rows(path):
+        if row is None:
+            blank += 1
+            continue
+        try:
+            case = _case(line, row)
+        except StgEvalError as error:
+            raise StgEvalError(f"{path}, line {line}: {error}") from error
+        for what, key in (("prompt", ("prompt", case.prompt, case.negative_prompt)), ("id", ("id", case.id))):
             if key in first:
                 raise StgEvalError(f"{path}, line {line}: same {what} as line {first[key]}; remove one of them")
             first[key] = line
         cases.append(case)
     if not cases:
         raise StgEvalError(f"{path} holds no prompts")
+    if blank:
+        note(f"{path}: {blank} blank line{'s' * (blank > 1)} skipped")
     return cases
 
 
-def _text(path: Path, line: int, field: str, value: Any) -> str:
+def _case(line: int, row: Mapping[str, Any]) -> Case:
+    unknown = [key for key in row if key not in FIELDS]
+    if unknown:
+        raise StgEvalError(f"unknown field {unknown[0]!r} (known: {', '.join(FIELDS)})")
+    prompt = _text("prompt", row.get("prompt"))
+    if not prompt:
+        raise StgEvalError("empty prompt; remove the line")
+    number = row.get("id")
+    return Case(
+        id=str(number) if type(number) is int else _text("id", number) or f"{line:04d}",
+        prompt=prompt,
+        negative_prompt=_text("negative_prompt", row.get("negative_prompt")),
+        tags=_tags(row.get("tags")),
+    )
+
+
+def _text(field: str, value: Any) -> str:
     if not isinstance(value, str | None):
-        raise StgEvalError(f"{path}, line {line}: {field} must be text, not {json.dumps(value)[:100]}")
+        raise StgEvalError(f"{field} must be text, not {json.dumps(value)[:100]}")
     return (value or "").strip()
 
 
-def _tags(path: Path, line: int, value: Any) -> tuple[str, ...]:
+def _tags(value: Any) -> tuple[str, ...]:
     tags = value.split(";") if isinstance(value, str) else [] if value is None else value
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise StgEvalError(f"{path}, line {line}: tags must be a list of texts")
+        raise StgEvalError("tags must be a list of texts")
     return tuple(tag.strip() for tag in tags if tag.strip())
-
-
-def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(text), 1):  # splits at newlines only, not at U+2028, U+0085, form feeds
-        yield number, {"prompt": line}
-
-
-def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        if "prompt" not in header:
-            raise StgEvalError(f"{path}, line 1: the header has no column 'prompt' (columns: {', '.join(FIELDS)})")
-        for row in reader:
-            if row and len(row) != len(header):
-                raise StgEvalError(f"{path}, line {reader.line_num}: another number of columns than the header")
-            yield reader.line_num, dict(zip(header, row, strict=False))  # a blank line has no columns at all
-    except csv.Error as error:
-        raise StgEvalError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _jsonl(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(text), 1):
-        try:
-            row = json.loads(line) if line.strip() else {}
-        except ValueError as error:
-            raise StgEvalError(f"{path}, line {number}: no JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise StgEvalError(f"{path}, line {number}: must be an object such as {{'prompt': ...}}")
-        yield number, row

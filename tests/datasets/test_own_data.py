@@ -73,11 +73,8 @@ def test_an_id_may_be_a_number_even_0(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("p.txt", "a cat\n\na dog\n", "line 2: empty prompt"),
         ("p.txt", "a cat\na dog\na cat \n", "line 3: same prompt as line 1"),
         ("p.txt", "", "holds no prompts"),
-        ("p.csv", "prompt\na cat\n  \n", "line 3: empty prompt"),
-        ("p.csv", "prompt\na cat\n\na dog\n", "line 3: empty prompt"),
         ("p.csv", "text\na cat\n", "no column 'prompt'"),
         ("p.csv", "prompt,speed\na cat,3\n", "line 2: unknown field 'speed'"),
         ("p.csv", "prompt,id\na cat\n", "line 2: another number of columns"),
@@ -85,7 +82,6 @@ def test_an_id_may_be_a_number_even_0(tmp_path: Path) -> None:
         ("p.csv", "prompt,id\na cat,1\na dog,1\n", "line 3: same id as line 2"),
         ("p.jsonl", '{"prompt": "a cat"}\n{"prompt": \n', "line 2: no JSON"),
         ("p.jsonl", '["a cat"]\n', "line 1: must be an object"),
-        ("p.jsonl", '{"prompt": "a cat"}\n\n', "line 2: empty prompt"),
         ("p.jsonl", '{"prompt": "a cat", "tags": 3}\n', "line 1: tags must be a list"),
         ("p.jsonl", '{"prompt": "a cat", "tags": 0}\n', "line 1: tags must be a list"),
         ("p.jsonl", '{"prompt": ["x"]}\n', 'line 1: prompt must be text, not ["x"]'),
