@@ -29,7 +29,7 @@ def check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise StgEvalError(f"{text[:60]!a} holds {text[error.start]!a}, which is no character; replace it") from error
+        raise StgEvalError(f"{text[:60]!a} is no UTF-8 text ({text[error.start]!a}); replace or rename it") from error
     return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -96,32 +95,6 @@ def test_real_clips_that_are_not_enough_are_missed_before_any_clip_is_made(
     assert answer.code == 2
     assert says in answer.err
     assert not (tmp_path / "store").exists()
-
-
-STOPPED = """
-import signal, sys, time
-from stg_eval import cli
-from stg_eval.cli import listing
-signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal: a shell's background jobs ignore it
-def show(what, model):
-    print("working", flush=True)
-    time.sleep(60)
-listing.show = show
-sys.argv = ["stg-eval", "list"]
-cli.main()
-"""
-
-
-def test_ctrl_c_says_that_the_same_command_resumes() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "working\n"
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=30)[1]
-    assert process.returncode == 130
-    assert err == "stopped; what is finished is kept, the same command resumes\n"
 
 
 def test_a_crash_exits_70_in_every_verb_with_one_line_that_says_where_the_traceback_is(

@@ -97,8 +97,12 @@ def test_a_blank_line_leaves_the_numbers_of_the_others_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": "a \\ud800 b"}\n', "line 2: 'a \\ud800 b' holds '\\ud800'"),
-        ("p.jsonl", b'{"prompt": "a", "tags": ["\\udfff"]}\n', "line 1: '\\udfff' holds"),
+        (
+            "p.jsonl",
+            b'{"prompt": "a"}\n{"prompt": "a \\ud800 b"}\n',
+            "line 2: 'a \\ud800 b' is no UTF-8 text ('\\ud800')",
+        ),
+        ("p.jsonl", b'{"prompt": "a", "tags": ["\\udfff"]}\n', "line 1: '\\udfff' is no UTF-8 text"),
         ("p.jsonl", b'{"prompt": "a", "prompt": "b"}\n', "line 1: no JSON (the key 'prompt' twice)"),
         ("p.jsonl", b"[" * 100_000 + b"\n", "line 1: no JSON"),
         ("p.jsonl", b'{"prompt": "a", "id": ' + b"9" * 5000 + b"}\n", "line 1: no JSON"),
