@@ -1,9 +1,9 @@
 # make demo   the whole job on the embedded model: install, generate, score, report
-# make test   the tests        make lint   ruff, mypy, import floors
+# make test   the tests        make lint   ruff, mypy, import floors        make docs   the documentation, in build/site
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/stg-eval run --suite demo --model tiny --output runs/demo
@@ -17,12 +17,16 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed
+	$(BIN)/typer stg_eval.cli.verbs utils docs --name stg-eval --title 'Command line' --output docs/reference/command-line.md
+	$(BIN)/zensical build --strict --clean
+
 # vbench pins what breaks diffusers (numpy<2, transformers==4.33.2), pyiqa asks for much that its networks do not use, and
 # cd-fvd is a test oracle: these go in without their dependencies.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stg-eval needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench pyiqa cd-fvd
 	touch $@
 

@@ -44,7 +44,9 @@ def gate(
         config: TOML, see `stg_eval.gate.policy.read_policy`.
         update_baseline: make `baseline` what `run` is, whatever the verdict; exit code 0.
         golden: with `update_baseline`, keep the first N clips of each variant as golden frames instead of scores.
-        json_file, junit_file, summary_file: outputs; the summary is appended (GitHub's GITHUB_STEP_SUMMARY).
+        json_file: where everything is written as JSON.
+        junit_file: where the verdicts are written as JUnit XML.
+        summary_file: where Markdown is appended (GitHub's GITHUB_STEP_SUMMARY).
     """
     try:
         result = _gate(baseline, run, allow, read_policy(config), update_baseline, golden)

@@ -18,7 +18,7 @@ from stg_eval.metrics.registry import METRICS
 from stg_eval.weights.published import MODEL_ROWS
 
 CI = Path(__file__).parents[2] / "docs" / "ci"
-FILES = [*sorted(CI.glob("*.yml")), CI / "README.md"]
+FILES = sorted(CI.glob("*.yml"))
 
 
 def _commands(text: str) -> list[list[str]]:

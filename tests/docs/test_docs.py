@@ -1,0 +1,98 @@
+"""The documentation is true: its Python runs, its commands are accepted, its links lead to files, its site builds."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from stg_eval import suites
+from stg_eval.cli.verbs import app
+from stg_eval.metrics import registry
+
+ROOT = Path(__file__).parents[2]
+GENERATED = "command-line.md"
+WRITTEN = [p for p in sorted((ROOT / "docs").rglob("*.md")) if p.name != GENERATED]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
+PYTHON = re.compile(r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?: {4})?(?:\$ )?(stg-eval [a-z].*)$", re.MULTILINE)
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def code_of(page: Path) -> list[str]:
+    """Python of a page that is to run, each block at its own lines, so that a traceback points into the page."""
+    text = page.read_text(encoding="utf-8")
+    found = [m for m in PYTHON.finditer(text) if not m["reason"]]
+    return ["\n" * text.count("\n", 0, m.start("code")) + m["code"] for m in found]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if code_of(p)], ids=name_of)
+def test_python_on_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page"}
+    for code in code_of(page):
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_a_block_that_does_not_run_says_why_in_so_many_words() -> None:
+    skipped = [m["reason"] for page in PAGES for m in PYTHON.finditer(page.read_text(encoding="utf-8")) if m["reason"]]
+    assert len(skipped) == sum(page.read_text(encoding="utf-8").count("<!-- not run") for page in PAGES)
+    assert all(len(reason.split()) >= 5 for reason in skipped)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if COMMAND.search(p.read_text(encoding="utf-8"))], ids=name_of)
+def test_commands_on_a_page_are_accepted(page: Path) -> None:
+    for line in COMMAND.findall(page.read_text(encoding="utf-8")):
+        command: Any = typer.main.get_command(app)
+        arguments = shlex.split(line, comments=True)
+        while hasattr(command, "commands"):
+            name, *arguments = arguments[1:]
+            assert name in command.commands, line
+            command, arguments = command.commands[name], [name, *arguments]
+        given = command.make_context(arguments[0], arguments[1:]).params
+        suite = given.get("suite")
+        if suite and not re.search(r"[./]", suite):
+            assert suite in suites.names(), line
+        for metric in filter(None, (given.get("metrics") or "").split(",")):
+            registry.card(metric)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_on_a_page_lead_to_files(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", text):
+        link = "".join(target).partition("#")[0]
+        if link and not re.match(r"https?:", link):
+            assert (page.parent / link).exists() or link.endswith(GENERATED), f"{name_of(page)}: {link}"
+
+
+def test_the_site_builds_without_a_warning_and_holds_every_command(tmp_path: Path) -> None:
+    """`make docs` beside a copy of the pages: Zensical in strict mode refuses broken links, anchors and references."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "stg_eval").symlink_to(ROOT / "stg_eval")
+    bin_ = Path(sys.executable).parent
+    page = tmp_path / "docs" / "reference" / GENERATED
+    title = ("--name", "stg-eval", "--title", "Command line")
+    subprocess.run([bin_ / "typer", "stg_eval.cli.verbs", "utils", "docs", *title, "--output", page], check=True)
+    built = subprocess.run([bin_ / "zensical", "build", "--strict"], cwd=tmp_path, capture_output=True, text=True)
+    said = built.stdout + built.stderr
+    assert built.returncode == 0, said
+    assert "No issues found" in said
+    assert "griffe" not in said
+    reference = tmp_path / "build" / "site" / "reference"
+    html = (reference / "command-line" / "index.html").read_text(encoding="utf-8")
+    commands: Any = typer.main.get_command(app)
+    assert all(f"stg-eval {name}" in html for name in commands.commands)
+    assert "stg_eval.statistics.mean_interval" in (reference / "api" / "index.html").read_text(encoding="utf-8")
