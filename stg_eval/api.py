@@ -189,13 +189,13 @@ def score(
     if output:
         results.save(final)
         page = write_report([final], store_path, output / "report")
-    return Finished(markdown(final), page, _missing_lines(final), final.run["notes"])
+    return Finished(markdown(final), page, _missing_lines(final), final.run.notes)
 
 
 def report(runs: Sequence[Path], output: Path | None) -> Path:
     """Write the report of finished runs; returns the page."""
     found = [results.load(path) for path in runs]
-    return write_report(found, Path(found[0].run["store"]), output or runs[0] / "report")
+    return write_report(found, found[0].store, output or runs[0] / "report")
 
 
 def recipe_plans(
@@ -284,11 +284,9 @@ def fetch_weights(name: str, source: Path | None) -> str:
 
 def show(path: Path) -> str:
     """A run's table, settings and provenance, as text."""
-    import json
-
     found = results.load(path)
-    record = {key: found.run[key] for key in found.run if key not in ("missing", "problems")}
-    return f"{markdown(found)}\n{json.dumps(record, indent=1, ensure_ascii=False)}"
+    record = found.run.model_copy(update={"missing": (), "problems": ()})
+    return f"{markdown(found)}\n{record.to_json()}".rstrip()
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:
@@ -322,8 +320,6 @@ def _device(name: str) -> str:
 
 
 def _missing_lines(final: Results) -> list[str]:
-    lines = [f"{m['variant']}, {m['case']}, seed {m['seed']}: {m['problem']}" for m in final.run["missing"]]
-    lines += [
-        f"{p['variant']}, {p['case']}, seed {p['seed']}, {p['metric']}: {p['problem']}" for p in final.run["problems"]
-    ]
+    lines = [f"{m.variant}, {m.case}, seed {m.seed}: {m.problem}" for m in final.run.missing]
+    lines += [f"{p.variant}, {p.case}, seed {p.seed}, {p.metric}: {p.problem}" for p in final.run.problems]
     return lines + [f"{e.variant}, {e.metric}: {e.problem}" for e in final.estimates if e.problem]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval import __version__
+from stg_eval.storage.record import Provenance
 
 PACKAGES = (
     "torch",
@@ -24,25 +25,24 @@ PACKAGES = (
 )
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """What a reader needs in order to get the same numbers again."""
+def provenance(device: str) -> Provenance:
+    """Versions and machine, as they are now."""
     import torch
 
-    out: dict[str, Any] = {
-        "stg_eval": __version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "attention": _attention_backends(torch),
-    }
-    if device.startswith("cuda"):
-        out["gpu"] = torch.cuda.get_device_name(device)
-        out["cuda"] = torch.version.cuda
-        out["driver"] = _driver()
-    return out
+    on_gpu = device.startswith("cuda")
+    return Provenance(
+        stg_eval=__version__,
+        git_commit=_git_commit(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages={name: version(name) for name in PACKAGES},
+        device=device,
+        threads=torch.get_num_threads(),
+        attention=tuple(_attention_backends(torch)),
+        gpu=torch.cuda.get_device_name(device) if on_gpu else None,
+        cuda=torch.version.cuda if on_gpu else None,
+        driver=_driver() if on_gpu else None,
+    )
 
 
 def version(package: str) -> str | None:

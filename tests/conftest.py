@@ -51,6 +51,28 @@ def run_cli() -> Callable[..., Answer]:
     return call
 
 
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., Any]:
+    """run.json of a run of `variants`, {name: signature}, the first of them the baseline; other fields as given."""
+    from stg_eval.storage.record import Provenance, RunRecord, Variant
+
+    def make(variants: dict[str, str] | None = None, **fields: Any) -> RunRecord:
+        variants = variants or {"cfg": "cfg3"}
+        given = {
+            "suite": "demo",
+            "title": "Demo",
+            "model": "tiny",
+            "variants": tuple(Variant(name=name, signature=signature) for name, signature in variants.items()),
+            "baseline": next(iter(variants)),
+            "cluster": "case",
+            "expected": 1,
+            "provenance": Provenance(stg_eval="0.1.0", device="cpu"),
+        }
+        return RunRecord(**given | fields)
+
+    return make
+
+
 @pytest.fixture
 def make_video(tmp_path: Path) -> Callable[..., Path]:
     """A small moving clip on disk."""

@@ -104,11 +104,11 @@ def _gate(
 
 def _by_features(verdicts: Iterable[Verdict], run: Snapshot) -> Collection[Verdict]:
     """Those that fail, and of set metrics on the same features the first: their pairs are the same."""
-    features = run.run.get("features", {})
+    features = run.run.features
     first: dict[tuple[str, str], Verdict] = {}
     for v in verdicts:
         if v.word in FAILING:
-            first.setdefault((v.variant, features.get(v.metric, {}).get("extractor", v.metric)), v)
+            first.setdefault((v.variant, features[v.metric].extractor if v.metric in features else v.metric), v)
     return first.values()
 
 

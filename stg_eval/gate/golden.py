@@ -59,7 +59,7 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
                 clips.append(
                     {key: row[key] for key in ("variant", "case", "seed")} | {"file": str(target), "sha256": digest}
                 )
-            record = {"format": FORMAT, "suite": found.run["suite"], "model": found.run.get("model"), "clips": clips}
+            record = {"format": FORMAT, "suite": found.run.suite, "model": found.run.model, "clips": clips}
             (partial / HEADER).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise StgEvalError(f"cannot write golden frames to {folder}: {error.strerror}") from error
@@ -73,9 +73,9 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
     """
     gates = _gates(gates or {})
     golden, found = _load(folder), results.load(run)
-    if golden["suite"] != found.run["suite"]:
+    if golden["suite"] != found.run.suite:
         raise NotComparable(
-            [Mismatch("golden", f"{golden['suite']} in the golden frames, {found.run['suite']} in the run")]
+            [Mismatch("golden", f"{golden['suite']} in the golden frames, {found.run.suite} in the run")]
         )
     rows = {(row["variant"], row["case"], row["seed"]): row for row in _rows(found, found.scores)}
     absent = [clip for clip in golden["clips"] if (clip["variant"], clip["case"], clip["seed"]) not in rows]
@@ -184,14 +184,14 @@ def _read_golden(folder: Path, clip: Mapping[str, Any]) -> np.ndarray:
 
 def _rows(found: Results, scores: Any) -> Iterator[dict[str, Any]]:
     """Rows of clips that exist."""
-    absent = {(m["variant"], m["case"], m["seed"]) for m in found.run.get("missing", [])}
+    absent = found.run.absent
     for row in scores[["variant", "case", "seed", "file"]].to_dict("records"):
         if (row["variant"], row["case"], row["seed"]) not in absent:
             yield {str(key): value for key, value in row.items()}
 
 
 def _file(found: Results, row: Mapping[str, Any]) -> Path:
-    return Path(found.run["store"]) / str(row["file"])
+    return found.store / str(row["file"])
 
 
 def _name(clip: Mapping[str, Any]) -> str:

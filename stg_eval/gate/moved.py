@@ -38,8 +38,7 @@ def is_gated(run: Snapshot, policy: Policy) -> bool:
     other clips (bfloat16, matrices by another library: 6 % of the embedded model's moved; float32: none)."""
     if policy.moved is not None:
         return policy.moved
-    dtype: str | None = run.run.get("request", {}).get("dtype")
-    return dtype == "float32"
+    return run.run.request is not None and run.run.request.dtype == "float32"
 
 
 def distances(baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, policy: Policy) -> np.ndarray:

@@ -58,7 +58,7 @@ def mismatches(baseline: Snapshot, run: Snapshot) -> list[Mismatch]:
         if before != after:
             found.append(Mismatch(field, f"{before} in the baseline, {after} in the run"))
 
-    check("suite", baseline.run["suite"], run.run["suite"])
+    check("suite", baseline.run.suite, run.run.suite)
     found += _sides("variants", set(baseline.scores["variant"]), set(run.scores["variant"]))
     found += _cases(baseline.scores, run.scores)
     seeds = [_seeds(side.scores) for side in (baseline, run)]
@@ -69,7 +69,7 @@ def mismatches(baseline: Snapshot, run: Snapshot) -> list[Mismatch]:
         found += _sides("clips", *(set(_keys(rows)) for rows in shared))
     found += _metrics(baseline, run)
     for field in EXPORT:
-        check(field, *(side.run.get("request", {}).get(field) for side in (baseline, run)))
+        check(field, *(getattr(side.run.request, field, None) for side in (baseline, run)))
     return found
 
 
@@ -107,7 +107,7 @@ def pairs(baseline: Snapshot, run: Snapshot) -> pd.DataFrame:
     if same_seeds:
         joined["seed_run"] = joined["seed"]
     joined["prompt"] = run.scores["prompt"].fillna("").to_numpy()[joined["after"]]
-    by_case = run.run.get("cluster", "case") == "case"
+    by_case = run.run.cluster == "case"
     joined["cluster"] = joined["case"] if by_case else joined["case"] + "/" + joined["seed"].astype(str)
     return joined
 
@@ -136,9 +136,9 @@ def _metrics(baseline: Snapshot, run: Snapshot) -> Iterable[Mismatch]:
     for name in before.keys() & after.keys():
         if before[name] != after[name]:
             yield Mismatch("metrics", f"{name} was {before[name]} in the baseline and is {after[name]} in the run")
-    real = [side.run.get("features", {}) for side in (baseline, run)]
+    real = [side.run.features for side in (baseline, run)]
     for name in real[0].keys() & real[1].keys():
-        if real[0][name]["reference"] != real[1][name]["reference"]:
+        if real[0][name].reference != real[1][name].reference:
             yield Mismatch("reference", f"{name} was compared with other real clips in the baseline")
 
 
@@ -174,11 +174,10 @@ def _list(items: Collection[Any], most: int = 3) -> str:
 
 
 def _described(side: Snapshot) -> dict[str, Any]:
-    record, request = side.run, side.run.get("request", {})
-    made: dict[str, Any] = record.get("provenance", {})
-    out: dict[str, Any] = {"model": record.get("model")}
-    out |= {key: value for key, value in request.items() if key not in (*EXPORT, "model", "settings")}
-    out |= request.get("settings", {})
-    out |= {f"guidance {v['name']}": v["signature"] for v in record["variants"]}
-    out |= {key: value for key, value in made.items() if key != "packages"}
-    return {**out, **made.get("packages", {})}
+    record, request = side.run, side.run.request
+    out: dict[str, Any] = {"model": record.model}
+    if request:
+        out |= request.model_dump(exclude={*EXPORT, "model", "settings"}) | dict(request.settings)
+    out |= {f"guidance {variant.name}": variant.signature for variant in record.variants}
+    out |= record.provenance.model_dump(exclude={"packages"})
+    return out | dict(record.provenance.packages)

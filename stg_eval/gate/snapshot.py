@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ import pandas as pd
 from stg_eval import __version__
 from stg_eval.pipeline import estimates
 from stg_eval.storage import atomic, csv_text, results
+from stg_eval.storage.record import RunRecord
 from stg_eval.storage.results import Column
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
@@ -34,8 +34,7 @@ class Snapshot:
     """Scores and features of one run."""
 
     path: Path
-    run: Mapping[str, Any]
-    """run.json, see `stg_eval.storage.results.Results.run`."""
+    run: RunRecord
     columns: tuple[Column, ...]
     scores: pd.DataFrame
     """One row a clip that exists: variant, case, prompt, label, seed, key, then the metrics, as in Results.scores."""
@@ -50,7 +49,7 @@ class Snapshot:
 
     def set_features(self, metric: str) -> np.ndarray:
         """Features of a set metric, [rows of scores, D], whether it counts the row or another with its extractor."""
-        return self.features[self.run["features"][metric]["extractor"]]
+        return self.features[self.run.features[metric].extractor]
 
 
 def load(path: Path) -> Snapshot:
@@ -73,7 +72,7 @@ def write(snapshot: Snapshot, path: Path) -> None:
     header = {
         "format": FORMAT,
         "stg_eval": __version__,
-        "run": {key: value for key, value in snapshot.run.items() if key != "store"},
+        "run": snapshot.run.model_dump(mode="json", exclude={"store", "files"}),
         "columns": [asdict(column) for column in snapshot.columns],
         "features": extractors,
     }
@@ -92,14 +91,14 @@ def write(snapshot: Snapshot, path: Path) -> None:
 def reference(snapshot: Snapshot, metric: str) -> np.ndarray | None:
     """Features float32 [M, D] of the real clips that a set metric compares with, from the run's own store; None where
     it needs none. Raises StgEvalError if the store has lost them."""
-    entry = snapshot.run["features"][metric]
-    if entry["reference"] is None:
+    entry = snapshot.run.features[metric]
+    if entry.reference is None:
         return None
     if snapshot.store is None:
         raise StgEvalError(f"{metric} needs the real clips' features, which {snapshot.path} lacks; give a run folder")
-    keys = [f"reference/{entry['reference']['digest']}/{i}" for i in range(entry["reference"]["count"])]
+    keys = [f"reference/{entry.reference.digest}/{i}" for i in range(entry.reference.count)]
     with Store(snapshot.store, write=False) as store:
-        found = store.features(keys, entry["extractor"])
+        found = store.features(keys, entry.extractor)
     if len(found) < len(keys):
         raise StgEvalError(
             f"{snapshot.store} has features of {len(found)} of {len(keys)} real clips for {metric}; "
@@ -110,13 +109,13 @@ def reference(snapshot: Snapshot, metric: str) -> np.ndarray | None:
 
 def _of_run(path: Path) -> Snapshot:
     found = results.load(path)
-    absent = {(m["variant"], m["case"], m["seed"]) for m in found.run.get("missing", [])}
+    absent = found.run.absent
     rows = found.scores[["variant", "case", "seed"]].itertuples(index=False, name=None)
     scores = found.scores[[row not in absent for row in rows]].reset_index(drop=True)
-    store_path = Path(found.run["store"])
+    store_path = found.store
     wanted: dict[str, np.ndarray] = {}
-    for metric, entry in found.run.get("features", {}).items():
-        wanted[entry["extractor"]] = wanted.get(entry["extractor"], False) | estimates.counted(scores, metric)
+    for metric, entry in found.run.features.items():
+        wanted[entry.extractor] = wanted.get(entry.extractor, False) | estimates.counted(scores, metric)
     with Store(store_path, write=False) as store:
         features = {
             extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
@@ -163,7 +162,7 @@ def _read(path: Path) -> Snapshot:
             }
         if any(len(array) != len(scores) for array in features.values()):
             raise ValueError("features and scores do not match")
-        run = header["run"]
+        run = RunRecord.model_validate_json(json.dumps(header["run"]))
     except _DAMAGE as error:
         raise StgEvalError(
             f"{path} is not a whole baseline ({str(error).strip() or type(error).__name__}); "

@@ -99,7 +99,7 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))
-    made = "request" in run.run  # a folder's keys are digests of its files: equal keys are equal clips
+    made = run.run.request is not None  # a folder's keys are digests of its files: equal keys are equal clips
     for variant, rows in pairs.groupby("variant", sort=False) if made else ():
         distances = moved.distances(baseline, run, rows, policy)
         if not np.isnan(distances).all():
@@ -162,7 +162,7 @@ def _clip_difference(
 ) -> tuple[tuple[float, float], statistics.Difference, str]:
     before, after = _values(baseline, run, rows, column)
     clusters = rows["cluster"].to_numpy()
-    if column.name in run.run.get("keep_static", {}):
+    if column.name in run.run.keep_static:
         clusters, after, before = estimates.case_means(rows["case"].to_numpy(), after, before)
     else:
         _both_or_neither(np.isnan(before), np.isnan(after), rows, column)

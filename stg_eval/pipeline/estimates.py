@@ -12,6 +12,7 @@ import pandas as pd
 from stg_eval import statistics
 from stg_eval.datasets.dataset import Reference
 from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, registry
+from stg_eval.storage.record import FeaturesOf, RealClips
 from stg_eval.storage.results import Column, Estimate
 from stg_eval.storage.store import Store
 
@@ -76,15 +77,15 @@ def cells(
 
 def features_record(
     cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], reference: Reference | None
-) -> dict[str, Any]:
+) -> dict[str, FeaturesOf]:
     """Set metric -> where its features are in the store: the extractor's signature, and the real clips' digest and
     count (`score.reference_features` has their keys). A comparison reads them without loading a network."""
-    real = {"digest": reference.digest, "count": reference.count} if reference else None
+    real = RealClips(digest=reference.digest, count=reference.count) if reference else None
     return {
-        card.name: {
-            "extractor": loaded[card.name].extractor.signature,  # type: ignore[union-attr]
-            "reference": real if card.needs_reference else None,
-        }
+        card.name: FeaturesOf(
+            extractor=loaded[card.name].extractor.signature,  # type: ignore[union-attr]
+            reference=real if card.needs_reference else None,
+        )
         for card in cards
         if card.kind == "set"
     }

@@ -157,7 +157,7 @@ def _variants(results: Results) -> list[tuple[str, list[_Sample]]]:
     rows = results.scores[results.scores["file"].fillna("") != ""]
     if rows.empty:
         raise StgEvalError(f"{results.path} has no videos to export; complete it with `stg-eval run`")
-    store = Path(results.run["store"])
+    store = results.store
     samples: dict[str, list[_Sample]] = {name: [] for name in results.variants}
     for row, variant, case, prompt, seed, file in zip(
         rows.index, *(rows[name] for name in ("variant", "case", "prompt", "seed", "file")), strict=True
@@ -183,9 +183,9 @@ def _indices(samples: Sequence[_Sample], out: Exported) -> list[tuple[_Sample, i
 
 
 def _begin(results: Results, variant: str, directory: Path) -> Exported:
-    lost = [m for m in results.run.get("missing", ()) if m["variant"] == variant]
+    lost = [m for m in results.run.missing if m.variant == variant]
     atomic.sweep(directory / folder_name(variant))
-    problems = [f"{m['case']}, seed {m['seed']}, is missing: {m['problem']}" for m in lost]
+    problems = [f"{m.case}, seed {m.seed}, is missing: {m.problem}" for m in lost]
     return Exported(directory / folder_name(variant), problems=problems)
 
 

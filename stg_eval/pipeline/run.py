@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stg_eval.executors import local
 from stg_eval.pipeline import estimates, score
-from stg_eval.pipeline.plan import Plan, Variant
+from stg_eval.pipeline.plan import Plan
 from stg_eval.pipeline.score import Item, Loaded
 from stg_eval.progress import progress
 from stg_eval.provenance import provenance
-from stg_eval.storage import results
+from stg_eval.storage import record, results
+from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord
 from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader, write_video
@@ -39,7 +39,7 @@ def run(
 ) -> Results:
     """Make and score every clip of the plan that is not in the store yet, and write the results to `output`.
 
-    Clips that could not be made or read are named in `Results.run["missing"]`; the rest counts. Raises StgEvalError
+    Clips that could not be made or read are named in `Results.run.missing`; the rest counts. Raises StgEvalError
     for what stops the whole run; whatever was finished by then stays in the store, and the same command resumes.
     """
     if executor not in EXECUTORS:
@@ -64,11 +64,14 @@ def run(
             published={v.name: v.published for v in plan.variants},
             keep_static=plan.suite.keep_static,
         )
-    record = describe(plan, store_path, device)
-    record["missing"] = _missing(plan, problems | outcome.unreadable)
-    record["problems"] = _problems(plan, outcome)
-    record["reader_of_new_scores"] = reader
-    record["features"] = estimates.features_record(plan.metrics, loaded, reference)
+    record = describe(plan, store_path, device).model_copy(
+        update={
+            "missing": _missing(plan, problems | outcome.unreadable),
+            "problems": _problems(plan, outcome),
+            "reader_of_new_scores": reader,
+            "features": estimates.features_record(plan.metrics, loaded, reference),
+        }
+    )
     final = Results(output, record, estimates.columns(plan.metrics, loaded, cells), cells, table)
     results.save(final)
     return final
@@ -83,9 +86,9 @@ def check_output(output: Path, plan: Plan) -> None:
         previous = results.load(output).run
     except results.DamagedResults:  # this run writes it anew
         return
-    if (previous["suite"], previous["model"]) != (plan.suite.name, plan.card.name):
+    if (previous.suite, previous.model) != (plan.suite.name, plan.card.name):
         raise StgEvalError(
-            f"{output} holds a run of {previous['suite']} with {previous['model']}; choose another folder with --output"
+            f"{output} holds a run of {previous.suite} with {previous.model}; choose another folder with --output"
         )
 
 
@@ -97,38 +100,32 @@ def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
     }
 
 
-def describe(plan: Plan, store_path: Path, device: str) -> dict[str, Any]:
-    """run.json: everything that was asked for, and with what it was made."""
+def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
+    """Everything that was asked for, and with what it was made."""
     first = plan.requests[plan.baseline][0]
-    return {
-        "suite": plan.suite.name,
-        "title": plan.suite.title,
-        "model": plan.card.name,
-        "model_title": plan.card.title,
-        "weights": first.weights,
-        "metrics": [m.name for m in plan.metrics],
-        "variants": [_variant(v) for v in plan.variants],
-        "baseline": plan.baseline,
-        "cluster": plan.suite.cluster,
-        "metric_clips": dict(plan.suite.metric_clips),
-        "score_by_tag": plan.suite.score_by_tag,
-        "keep_static": dict(plan.suite.keep_static),
-        "seeds": sorted({r.seed for r in plan.requests[plan.baseline]}),
-        "settings": dict(plan.settings),
-        "request": {k: v for k, v in to_json(first).items() if k not in ("case", "guidance", "seed")},
-        "expected": sum(len(r) for r in plan.requests.values()),
-        "store": str(store_path.resolve()),
-        "provenance": provenance(device),
-    }
-
-
-def _variant(variant: Variant) -> dict[str, Any]:
-    return {
-        "name": variant.name,
-        "signature": str(variant.guidance),
-        "published": dict(variant.published),
-        "source": variant.source,
-    }
+    return RunRecord(
+        suite=plan.suite.name,
+        title=plan.suite.title,
+        model=plan.card.name,
+        model_title=plan.card.title,
+        weights=first.weights,
+        metrics=tuple(m.name for m in plan.metrics),
+        variants=tuple(
+            record.Variant(name=v.name, signature=str(v.guidance), published=v.published, source=v.source)
+            for v in plan.variants
+        ),
+        baseline=plan.baseline,
+        cluster=plan.suite.cluster,
+        metric_clips=plan.suite.metric_clips,
+        score_by_tag=plan.suite.score_by_tag,
+        keep_static=plan.suite.keep_static,
+        seeds=tuple(sorted({r.seed for r in plan.requests[plan.baseline]})),
+        settings=plan.settings,
+        request=AskedFor(**{k: v for k, v in to_json(first).items() if k not in ("case", "guidance", "seed")}),
+        expected=sum(len(r) for r in plan.requests.values()),
+        store=str(store_path.resolve()),
+        provenance=provenance(device),
+    )
 
 
 def _generate(plan: Plan, store: Store, execute: Executor, device: str) -> dict[str, str]:
@@ -240,23 +237,22 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
     return table
 
 
-def _missing(plan: Plan, problems: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"variant": variant.name, "case": request.case.id, "seed": request.seed, "problem": problems[request.key]}
+def _missing(plan: Plan, problems: dict[str, str]) -> tuple[Missing, ...]:
+    return tuple(
+        Missing(variant=variant.name, case=request.case.id, seed=request.seed, problem=problems[request.key])
         for variant in plan.variants
         for request in plan.requests[variant.name]
         if request.key in problems
-    ]
+    )
 
 
-def _problems(plan: Plan, outcome: score.Outcome) -> list[dict[str, str | int]]:
-    """{variant, case, seed, key, metric, problem} of clips that are there and lack a metric's value."""
+def _problems(plan: Plan, outcome: score.Outcome) -> tuple[Problem, ...]:
     found: dict[str, list[dict[str, str]]] = {}
     for problem in outcome.problems:
         found.setdefault(problem["key"], []).append(problem)
-    return [
-        {"variant": variant.name, "case": request.case.id, "seed": request.seed, **problem}
+    return tuple(
+        Problem(variant=variant.name, case=request.case.id, seed=request.seed, **problem)
         for variant in plan.variants
         for request in plan.requests[variant.name]
         for problem in found.get(request.key, ())
-    ]
+    )

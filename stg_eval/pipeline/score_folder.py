@@ -16,6 +16,7 @@ from stg_eval.metrics import MetricCard, registry
 from stg_eval.pipeline import estimates, score
 from stg_eval.pipeline.score import Item
 from stg_eval.provenance import provenance
+from stg_eval.storage.record import Missing, Problem, RunRecord, Variant
 from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader, find_videos
@@ -53,23 +54,29 @@ def score_folder(
         cells = estimates.cells(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
     name = folder.resolve().name
     problems = {key: list(group) for key, group in groupby(outcome.problems, key=itemgetter("key"))}
-    rows = [(item.key, {"variant": name, "case": _case(folder, item), "seed": 0}) for item in items]
-    record = {
-        "suite": "folder",
-        "title": f"Videos in {name}",
-        "model": "files",
-        "variants": [{"name": name, "signature": str(len(items)) + " files"}],
-        "baseline": None,
-        "cluster": "sample",
-        "expected": len(items),
-        "store": str(store_path.resolve()),
-        "reader_of_new_scores": reader,
-        "provenance": provenance(device),
-        "problems": [row | problem for key, row in rows for problem in problems.get(key, ())],
-        "features": estimates.features_record(cards, loaded, real_clips),
-        "missing": [row | {"problem": outcome.unreadable[key]} for key, row in rows if key in outcome.unreadable],
-        "notes": notes + real_notes,
-    }
+    cases = [(item.key, _case(folder, item)) for item in items]
+    record = RunRecord(
+        suite="folder",
+        title=f"Videos in {name}",
+        model="files",
+        variants=(Variant(name=name, signature=f"{len(items)} files"),),
+        baseline=None,
+        cluster="sample",
+        expected=len(items),
+        store=str(store_path.resolve()),
+        reader_of_new_scores=reader,
+        provenance=provenance(device),
+        problems=tuple(
+            Problem(variant=name, case=case, seed=0, **p) for key, case in cases for p in problems.get(key, ())
+        ),
+        features=estimates.features_record(cards, loaded, real_clips),
+        missing=tuple(
+            Missing(variant=name, case=case, seed=0, problem=outcome.unreadable[key])
+            for key, case in cases
+            if key in outcome.unreadable
+        ),
+        notes=tuple(notes + real_notes),
+    )
     return Results(path, record, estimates.columns(cards, loaded, cells), cells, table)
 
 

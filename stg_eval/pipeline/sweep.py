@@ -37,7 +37,7 @@ def tidy(results: Results) -> pd.DataFrame:
     value, interval, n, and paired difference from the baseline. Unscaled values, as metrics return them."""
     rows = []
     for estimate in results.estimates:
-        signature = next(v["signature"] for v in results.run["variants"] if v["name"] == estimate.variant)
+        signature = results.run.variant(estimate.variant).signature
         guidance = Guidance.parse(signature)
         rows.append(
             {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.reports.cells import difference_cell, head, number, value_cell
-from stg_eval.reports.titles import variant_title
+from stg_eval.storage.record import Variant
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.storage.video import UnreadableVideo, read_video
 from stg_eval.types import Guidance, StgEvalError
@@ -59,7 +59,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def panels(results: Results, what: Literal["value", "difference"]) -> Figure:
     """One panel a metric: each variant's value with its interval, or its paired difference from the baseline."""
-    names = [n for n in results.variants if what == "value" or n != results.run.get("baseline")]
+    names = [n for n in results.variants if what == "value" or n != results.run.baseline]
     columns = [c for c in results.columns if any(_number(results.estimate(n, c.name), what) for n in names)]
     if not columns:
         raise StgEvalError(f"{results.path} holds no {what} to draw")
@@ -72,7 +72,7 @@ def panels(results: Results, what: Literal["value", "difference"]) -> Figure:
         for column, axes in zip(columns, grid.flat, strict=False):
             _panel(axes, results, column, names, what)
         for axes in grid[:, 0]:
-            axes.set_yticks(range(len(names)), [variant_title(results, n) for n in names])
+            axes.set_yticks(range(len(names)), names)
         grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
@@ -117,8 +117,8 @@ def trade_off(results: Sequence[Results], x: str, y: str) -> Figure:
     columns: dict[str, Column] = {}
     for one in results:
         columns |= {c.name: c for c in one.columns}
-        for variant in one.run["variants"]:
-            at_x, at_y = (one.estimate(variant["name"], metric) for metric in (x, y))
+        for variant in one.run.variants:
+            at_x, at_y = (one.estimate(variant.name, metric) for metric in (x, y))
             guidance = guidance_of(variant)
             if guidance and at_x and at_y and math.isfinite(at_x.value) and math.isfinite(at_y.value):
                 series, scale = _series(guidance)
@@ -150,9 +150,9 @@ def heat_map(results: Results, metric: str) -> Figure:
     """Layer x scale of a sweep: the metric of each variant with one skipped layer, a panel for each method and mode."""
     column = next((c for c in results.columns if c.name == metric), None)
     cells: dict[str, dict[tuple[str, float], Estimate]] = {}
-    for variant in results.run["variants"]:
+    for variant in results.run.variants:
         guidance = guidance_of(variant)
-        estimate = results.estimate(variant["name"], metric)
+        estimate = results.estimate(variant.name, metric)
         if guidance and guidance.method and estimate and math.isfinite(estimate.value):
             series, scale = _series(guidance, layer=False)
             cells.setdefault(series, {})[",".join(guidance.layers), scale] = estimate
@@ -230,11 +230,11 @@ def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[s
     clips = {}
     for name, file in files.items():
         with suppress(UnreadableVideo):
-            clips[variant_title(results, name)] = read_video(store_root / file)
+            clips[name] = read_video(store_root / file)
     return clips
 
 
-def ratings(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Figure:
+def ratings(table: pd.DataFrame) -> Figure:
     """Mean human rating a variant and aspect (Fig. 6), with 95 % intervals that resample cases.
 
     `table` has the columns rater, case, variant, aspect, rating; raises StgEvalError where one is missing.
@@ -255,7 +255,7 @@ def ratings(table: pd.DataFrame, titles: Mapping[str, str] | None = None) -> Fig
                 at = j + (i - (len(variants) - 1) / 2) * width
                 axes.bar(
                     at, mean.value, width * 0.92, color=FILLS[i % 8], hatch=HATCHES[i % 8], edgecolor=INK,
-                    linewidth=0.6, label=(titles or {}).get(variant, str(variant)) if j == 0 else None,
+                    linewidth=0.6, label=str(variant) if j == 0 else None,
                 )  # fmt: skip
                 axes.plot([at, at], [mean.low, mean.high], color=INK, linewidth=1.1)
         axes.set_xticks(range(len(aspects)), [str(a) for a in aspects])
@@ -282,10 +282,10 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def guidance_of(variant: Mapping[str, Any]) -> Guidance | None:
+def guidance_of(variant: Variant) -> Guidance | None:
     """The guidance of a variant; None where there is none, as for a folder of videos."""
     try:
-        return Guidance.parse(variant["signature"])
+        return Guidance.parse(variant.signature)
     except StgEvalError:
         return None
 

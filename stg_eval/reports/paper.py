@@ -69,7 +69,7 @@ class _Ours:
 
 
 def _is_random(results: Results) -> bool:
-    return str(results.run.get("weights", "")).startswith("random")
+    return results.run.weights.startswith("random")
 
 
 def _find(
@@ -81,18 +81,18 @@ def _find(
     """The run that holds this row (and metric: a row's metrics may come from several suites); one whose baseline is the
     row it is compared with, if there is a choice."""
     found = [
-        _Ours(one, variant["name"])
+        _Ours(one, variant.name)
         for one in results
-        if one.run.get("model") == row["model"] and (metric is None or any(c.name == metric for c in one.columns))
-        for variant in one.run["variants"]
-        if _same(variant["signature"], row["guidance"])
+        if one.run.model == row["model"] and (metric is None or any(c.name == metric for c in one.columns))
+        for variant in one.run.variants
+        if _same(variant.signature, row["guidance"])
     ]
     return next((f for f in found if against and _compared_with(f, against)), found[0] if found else None)
 
 
 def _compared_with(ours: _Ours, against: dict[str, Any]) -> bool:
-    baseline = next((v for v in ours.results.run["variants"] if v["name"] == ours.results.run.get("baseline")), None)
-    return baseline is not None and _same(baseline["signature"], against["guidance"])
+    run = ours.results.run
+    return run.baseline is not None and _same(run.variant(run.baseline).signature, against["guidance"])
 
 
 def _same(signature: str, guidance: str) -> bool:
@@ -123,7 +123,7 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
     if "note" in layout:
         remarks.append(layout["note"])
     for run in used.values():
-        remarks.append(f"Ours: {run_title(run)}{_clips(run)}; weights `{run.run.get('weights', 'unknown')}`.")
+        remarks.append(f"Ours: {run_title(run)}{_clips(run)}; weights `{run.run.weights}`.")
         remarks += missing(run)
     if not used:
         remarks.append("Ours: no run of these models was given.")
@@ -147,7 +147,7 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
 
 def _clips(results: Results) -> str:
     """How many clips a row was to have: ours are comparable with the published ones at their number only."""
-    n = results.run.get("expected", 0) // len(results.variants)
+    n = results.run.expected // len(results.variants)
     return f", {n:,} clip{'' if n == 1 else 's'} a row" if n else ""
 
 

@@ -16,7 +16,6 @@ from stg_eval.reports.gallery import store_of, write_page
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.table import Table
 from stg_eval.reports.tables import difference_table, run_tables
-from stg_eval.reports.titles import run_name, variant_title
 from stg_eval.reports.writers import WRITERS
 from stg_eval.reports.writers.latex import latex_document
 from stg_eval.storage import atomic
@@ -62,13 +61,12 @@ def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], 
         if clips:
             yield f"strip-{_slug(case)}-{seed}", partial(figures.strip, clips)
     if (results.path / "ratings.csv").is_file():
-        titles = {name: variant_title(results, name) for name in results.variants}
-        yield "ratings", lambda: figures.ratings(figures.read_ratings(results.path / "ratings.csv"), titles)
+        yield "ratings", lambda: figures.ratings(figures.read_ratings(results.path / "ratings.csv"))
 
 
 def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Fig. 4 where several scales were run with FVD and a clip metric; maps where several layers were."""
-    guidance = [g for v in results.run["variants"] if (g := figures.guidance_of(v))]
+    guidance = [g for v in results.run.variants if (g := figures.guidance_of(v))]
     settings = {(g.layers, g.spatial_scale, g.temporal_scale, g.joint_scale) for g in guidance if g.method}
     fvd = next((c.name for c in results.columns if c.name.startswith("fvd")), None)
     others = [c.name for c in results.columns if c.kind == "clip" and c.higher_is_better]
@@ -83,7 +81,7 @@ def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]
 
 def _first_pairs(results: Results, number: int = 1) -> list[tuple[str, int]]:
     """The first pair of the run whose clips could all be made and read: not chosen by how it looks."""
-    absent = {(str(m["case"]), m["seed"]) for m in results.run.get("missing") or []}
+    absent = {(m.case, m.seed) for m in results.run.missing}
     pairs = results.scores[["case", "seed"]].drop_duplicates().itertuples(index=False)
     whole = [(str(case), int(seed)) for case, seed in pairs if (str(case), seed) not in absent]
     return whole[:number]
@@ -92,7 +90,7 @@ def _first_pairs(results: Results, number: int = 1) -> list[tuple[str, int]]:
 def _names(results: Sequence[Results]) -> list[str]:
     """A file name for each run, all different."""
     names: list[str] = []
-    for slug in (_slug(run_name(one)) for one in results):
+    for slug in (_slug(one.path.name) for one in results):
         numbered = chain([slug], (f"{slug}-{i}" for i in count(2)))
         names.append(next(name for name in numbered if name not in names))
     return names

@@ -6,7 +6,8 @@ from collections import Counter
 
 from stg_eval.reports.cells import best, difference_cell, head, value_cell
 from stg_eval.reports.table import NONE, Cell, Row, Table
-from stg_eval.reports.titles import missing, run_title, variant_title
+from stg_eval.reports.titles import missing, run_title
+from stg_eval.storage.record import Variant
 from stg_eval.storage.results import Column, Estimate, Results
 
 
@@ -31,8 +32,8 @@ def score_table(results: Results) -> Table:
         heads=_heads(results),
         columns=(*(head(c) for c in results.columns), "n"),
         rows=tuple(
-            Row(_labels(results, variant), (*cells, Cell(_n(results, variant["name"]))))
-            for variant, *cells in zip(results.run["variants"], *columns, strict=True)
+            Row(_labels(results, variant), (*cells, Cell(_n(results, variant.name))))
+            for variant, *cells in zip(results.run.variants, *columns, strict=True)
         ),
         notes=tuple(notes),
         remarks=(*_metrics(results), *missing(results)),
@@ -41,19 +42,19 @@ def score_table(results: Results) -> Table:
 
 def difference_table(results: Results) -> Table | None:
     """One row a variant: paired differences from the baseline; None where nothing is compared."""
-    baseline = results.run.get("baseline")
-    others = [v for v in results.run["variants"] if v["name"] != baseline]
+    baseline = results.run.baseline
+    others = [v for v in results.run.variants if v.name != baseline]
     compared = [e for e in results.estimates if e.baseline is not None]
     if not others or not compared:
         return None
     rows = []
     for variant in others:
-        estimates = [results.estimate(variant["name"], c.name) for c in results.columns]
+        estimates = [results.estimate(variant.name, c.name) for c in results.columns]
         cells = [difference_cell(c, e) if e else Cell() for c, e in zip(results.columns, estimates, strict=True)]
         rows.append(Row(_labels(results, variant), tuple(cells)))
     return Table(
         name="differences",
-        title=f"Difference from {variant_title(results, str(baseline))}, paired by case and seed",
+        title=f"Difference from {baseline}, paired by case and seed",
         heads=_heads(results),
         columns=tuple(head(c) for c in results.columns),
         rows=tuple(rows),
@@ -70,12 +71,12 @@ def run_tables(results: Results) -> list[Table]:
 
 
 def _heads(results: Results) -> tuple[str, ...]:
-    titled = any(variant_title(results, v["name"]) != v["signature"] for v in results.run["variants"])
+    titled = any(variant.name != variant.signature for variant in results.run.variants)
     return ("Variant", "Guidance") if titled else ("Guidance",)
 
 
-def _labels(results: Results, variant: dict[str, str]) -> tuple[str, ...]:
-    return (variant_title(results, variant["name"]), variant["signature"])[-len(_heads(results)) :]
+def _labels(results: Results, variant: Variant) -> tuple[str, ...]:
+    return (variant.name, variant.signature)[-len(_heads(results)) :]
 
 
 def _problem(column: Column, estimate: Estimate | None) -> str:

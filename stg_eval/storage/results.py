@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Literal
 
 import pandas as pd
 
 from stg_eval.storage import csv_text
+from stg_eval.storage.record import RunRecord, read_record
 from stg_eval.types import StgEvalError
 
 FORMAT = 1
@@ -33,8 +34,9 @@ class Column:
     digits: int
     signature: str
     note: str
-    kind: str
-    """"clip": every clip has a value in scores.csv. "set": only the set has one; scores.csv says which clips count."""
+    kind: Literal["clip", "set", "pair"]
+    """"clip": every clip has a value in scores.csv. "set": only the set has one; scores.csv says which clips count.
+    "pair": of the gate alone, every pair has a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,7 @@ class Results:
     """A finished (or partial) run."""
 
     path: Path
-    run: dict[str, Any]
-    """run.json: name, suite, model, seeds, variants [{name, signature, title}], baseline, store, provenance, settings,
-    metric_clips, score_by_tag and keep_static (see `stg_eval.suites.Suite`),
-    expected (clips asked for), missing [{variant, case, seed, problem}], features {set metric: {extractor, reference:
-    {digest, count} or None}}."""
+    run: RunRecord
     columns: tuple[Column, ...]
     estimates: tuple[Estimate, ...]
     scores: pd.DataFrame
@@ -77,19 +75,24 @@ class Results:
     metric, for a set metric whether it counts the clip (see `stg_eval.pipeline.estimates.counted`)."""
 
     @property
+    def store(self) -> Path:
+        """The folder of the run's clips."""
+        return Path(self.run.store or self.path)
+
+    @property
     def variants(self) -> list[str]:
-        return [v["name"] for v in self.run["variants"]]
+        return [variant.name for variant in self.run.variants]
 
     def estimate(self, variant: str, metric: str) -> Estimate | None:
         return next((e for e in self.estimates if (e.variant, e.metric) == (variant, metric)), None)
 
     def wanted(self, metric: str) -> pd.Series:
         """For each row of `scores`, whether the metric is computed on its clip (as `Plan.scored` has it)."""
-        first = (self.run.get("metric_clips") or {}).get(metric, len(self.scores))
+        first = self.run.metric_clips.get(metric, len(self.scores))
         within: pd.Series = self.scores.groupby("variant").cumcount() < first
-        if not self.run.get("score_by_tag"):
+        if not self.run.score_by_tag:
             return within
-        names = set(self.run.get("keep_static") or {}) if metric == "static_filter" else {metric}
+        names = set(self.run.keep_static) if metric == "static_filter" else {metric}
         tagged: pd.Series = self.scores["tags"].fillna("").map(lambda tags: not names.isdisjoint(tags.split()))
         return within & tagged
 
@@ -107,7 +110,7 @@ def save(results: Results) -> None:
     try:
         results.path.mkdir(parents=True, exist_ok=True)
         (results.path / "table.json").unlink(missing_ok=True)
-        _write(results.path / "run.json", json.dumps(results.run, indent=1, ensure_ascii=False) + "\n")
+        _write(results.path / "run.json", results.run.to_json())
         _write(results.path / "scores.csv", csv_text.of_frame(results.scores))
         _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -136,7 +139,7 @@ def load(path: Path) -> Results:
         table = json.loads((path / "table.json").read_text(encoding="utf-8"))
         if table["format"] > FORMAT:
             raise StgEvalError(f"{path} was written by a newer stg-eval (format {table['format']}); upgrade stg-eval")
-        run = dict(json.loads((path / "run.json").read_text(encoding="utf-8")))
+        run = read_record((path / "run.json").read_bytes())
         columns = tuple(Column(**c) for c in table["columns"])
         scores = read_scores(path / "scores.csv", columns)
         estimates = tuple(Estimate(**e) for e in table["estimates"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.storage import results
+from stg_eval.storage.record import AskedFor, FeaturesOf, Provenance, RealClips
 from stg_eval.storage.results import Column, Results
 from stg_eval.storage.store import Store
 from stg_eval.types import Score
@@ -50,10 +51,10 @@ def _toy_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+def make_run(tmp_path: Path, make_record: Callable[..., Any]) -> Callable[..., Path]:
     """A run folder with its own store: `clips` pairs of (case, seed) a variant, scores and features drawn around
     noise that depends on the pair alone, shifted by `sharper` and `moved`. Runs with one name of `requests` asked for
-    the same clips."""
+    the same clips. `record` are fields of run.json."""
 
     def make(
         name: str,
@@ -67,6 +68,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         rng_seed: int = 0,
         requests: str = "",
         edit: Callable[[Results], None] | None = None,
+        record: Mapping[str, Any] = MappingProxyType({}),
         **request: Any,
     ) -> Path:
         shared, own = np.random.default_rng(0), np.random.default_rng([1, rng_seed, *name.encode()])
@@ -101,20 +103,18 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 [Score(key=r["key"], metric="sharpness|v1", value=r["sharpness"]) for r in rows], features
             )
             store.add_results([], real)
-        record = {
-            "suite": "demo",
+        asked: dict[str, Any] = {"height": 16, "width": 16, "num_frames": 8, "fps": 8.0, "num_inference_steps": 2}
+        asked |= {"model": "toy", "weights": "toy@1", "dtype": "float16", "encoding": "vp9-lossless"} | request
+        fields: dict[str, Any] = {
+            "variants": {v: f"{v}7" for v in variants},
             "model": "toy",
             "weights": "toy@1",
-            "variants": [{"name": v, "signature": f"{v}7"} for v in variants],
-            "baseline": variants[0],
-            "cluster": "case",
-            "seeds": list(seeds),
-            "request": {"encoding": "vp9-lossless", "height": 16, "width": 16, "num_frames": 8, "fps": 8.0} | request,
+            "seeds": tuple(seeds),
+            "request": AskedFor(**asked),
             "expected": len(rows),
             "store": str(store_path),
-            "provenance": {"packages": {"torch": "2.0"}, "device": "cpu"},
-            "features": {"toy_fvd": {"extractor": EXTRACTOR, "reference": {"digest": "real", "count": 20}}},
-            "missing": [],
+            "provenance": Provenance(stg_eval="0.1.0", packages={"torch": "2.0"}, device="cpu"),
+            "features": {"toy_fvd": FeaturesOf(extractor=EXTRACTOR, reference=RealClips(digest="real", count=20))},
         }
         columns = tuple(
             Column(
@@ -133,7 +133,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 ("toy_fvd", "Toy FVD", False, "set"),
             )
         )
-        run = Results(tmp_path / name, record, columns, (), pd.DataFrame(rows))
+        written = make_record(**fields | dict(record))
+        run = Results(tmp_path / name, written, columns, (), pd.DataFrame(rows))
         if edit:
             edit(run)
         results.save(run)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stg_eval.pytest_plugin import Gate
+from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Results
 
 pytest_plugins = ["pytester"]
@@ -89,10 +90,8 @@ def test_exit_code_2_for_what_is_invalid(
 def test_exit_code_3_for_what_is_not_comparable(
     baseline: Path, make_run: MakeRun, run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
-    def lost_clip(run: Results) -> None:
-        run.run["missing"] = [{"variant": "cfg", "case": "case-5", "seed": 1, "problem": "out of memory"}]
-
-    after, report = make_run("after", edit=lost_clip), tmp_path / "out.json"
+    lost = (Missing(variant="cfg", case="case-5", seed=1, problem="out of memory"),)
+    after, report = make_run("after", record={"missing": lost}), tmp_path / "out.json"
     answer = run_cli("compare", baseline, after, "--json", report)
     assert answer.code == 3
     assert "clips: 'cfg/case-5/seed 1' is missing in the run" in answer.err

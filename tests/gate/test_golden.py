@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from stg_eval.gate import NotComparable, gate, golden
 from stg_eval.storage import results
+from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import write_video
 from stg_eval.types import StgEvalError
@@ -30,7 +32,7 @@ def make_clips(make_run: Callable[..., Path]) -> Clips:
     def make(name: str, change: Callable[[int, np.ndarray], np.ndarray] = lambda i, f: f, cases: int = 3) -> Path:
         def add_clips(run: Results) -> None:
             for i, file in enumerate(run.scores["file"]):
-                path = Path(run.run["store"]) / file
+                path = run.store / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 noise = np.random.default_rng(i).integers(0, 256, (32, 48, 3), dtype=np.uint8)
                 frames = np.stack([np.roll(noise, t, axis=1) for t in range(8)])
@@ -145,8 +147,8 @@ print(peak() - before)
 def test_golden_frames_without_a_partner_or_of_another_size_are_not_comparable(kept: Path, make_clips: Clips) -> None:
     def lose(run: Path) -> Path:
         found = results.load(run)
-        found.run["missing"] = [{"variant": "cfg", "case": "case-1", "seed": 0, "problem": "out of memory"}]
-        results.save(found)
+        lost = (Missing(variant="cfg", case="case-1", seed=0, problem="out of memory"),)
+        results.save(replace(found, run=found.run.model_copy(update={"missing": lost})))
         return run
 
     with pytest.raises(NotComparable, match="cfg/case-1/seed 0 is missing in the run"):

@@ -153,9 +153,6 @@ def test_a_difference_without_a_scale_moves_nothing(make_run: MakeRun) -> None:
 
 def test_scored_folders_promise_no_clip_either(make_run: MakeRun) -> None:
     """The key of a file is its digest."""
-
-    def folder(run: Results) -> None:
-        del run.run["request"]
-
-    found = compare(make_run("before", **STILL, edit=folder), make_run("after", **STILL, edit=folder))
+    folder = {"record": {"request": None}}
+    found = compare(make_run("before", **STILL, **folder), make_run("after", **STILL, **folder))
     assert "moved" not in {v.metric for v in found.verdicts}

@@ -10,22 +10,15 @@ import pytest
 
 from stg_eval.gate import NotComparable, compare, gate
 from stg_eval.gate.pairing import FIELDS
+from stg_eval.storage.record import FeaturesOf, Missing, Provenance, RealClips
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
 MakeRun = Callable[..., Path]
 
 
-def _other_suite(run: Results) -> None:
-    run.run["suite"] = "vbench"
-
-
 def _other_signature(run: Results) -> None:
     object.__setattr__(run.columns[0], "signature", "sharpness|v2")
-
-
-def _other_reference(run: Results) -> None:
-    run.run["features"]["toy_fvd"]["reference"]["count"] = 19
 
 
 def _other_prompt(run: Results) -> None:
@@ -33,23 +26,28 @@ def _other_prompt(run: Results) -> None:
 
 
 def _lost_clip(run: Results) -> None:
-    run.run["missing"] = [{"variant": "cfg", "case": "case-5", "seed": 1, "problem": "out of memory"}]
     run.scores.loc[(run.scores["case"] == "case-5") & (run.scores["seed"] == 1), "sharpness"] = float("nan")
 
 
+LOST: dict[str, Any] = {
+    "record": {"missing": (Missing(variant="cfg", case="case-5", seed=1, problem="out of memory"),)},
+    "edit": _lost_clip,
+}
+OTHER = {"toy_fvd": FeaturesOf(extractor="toy|4d", reference=RealClips(digest="real", count=19))}
+
 DIFFERENCES: list[tuple[str, dict[str, Any], str]] = [
-    ("suite", {"edit": _other_suite}, "suite: demo in the baseline, vbench in the run"),
+    ("suite", {"record": {"suite": "vbench"}}, "suite: demo in the baseline, vbench in the run"),
     ("variants", {"variants": ("cfg", "stg")}, "variants: 'stg' is missing in the baseline"),
     ("cases", {"cases": 39}, "cases: 'case-39' is missing in the run"),
     ("cases", {"edit": _other_prompt}, "cases: 'case-3' had another prompt or label"),
     ("seeds", {"seeds": (4, 5)}, "seeds: 0-1 in the baseline, 4-5 in the run"),
-    ("clips", {"edit": _lost_clip}, "clips: 'cfg/case-5/seed 1' is missing in the run"),
+    ("clips", LOST, "clips: 'cfg/case-5/seed 1' is missing in the run"),
     (
         "metrics",
         {"edit": _other_signature},
         r"metrics: sharpness was sharpness\|v1 in the baseline and is sharpness\|v2",
     ),
-    ("reference", {"edit": _other_reference}, "reference: toy_fvd was compared with other real clips"),
+    ("reference", {"record": {"features": OTHER}}, "reference: toy_fvd was compared with other real clips"),
     ("encoding", {"encoding": "h264-crf17"}, "encoding: vp9-lossless in the baseline, h264-crf17 in the run"),
     ("height", {"height": 32}, "height: 16 in the baseline, 32 in the run"),
     ("width", {"width": 32}, "width: 16 in the baseline, 32 in the run"),
@@ -88,18 +86,16 @@ def test_every_difference_is_listed_at_once(make_run: MakeRun) -> None:
 
 
 def test_a_lost_clip_leaves_the_other_pairs(make_run: MakeRun) -> None:
-    found = compare(make_run("before"), make_run("after", edit=_lost_clip), allow=["clips"])
+    found = compare(make_run("before"), make_run("after", **LOST), allow=["clips"])
     assert [v.n for v in found.verdicts] == [79, 79]
 
 
 def test_a_signature_that_counts_clips_is_no_other_metric(make_run: MakeRun) -> None:
     def counted(run: Results) -> None:
-        if run.path.name == "after":
-            _lost_clip(run)
-        object.__setattr__(run.columns[1], "signature", f"toy|n{80 - len(run.run['missing'])}|v1")
+        object.__setattr__(run.columns[1], "signature", f"toy|n{80 - len(run.run.missing)}|v1")
 
     with pytest.raises(NotComparable) as refusal:
-        compare(make_run("before", edit=counted), make_run("after", edit=counted))
+        compare(make_run("before", edit=counted), make_run("after", record=LOST["record"], edit=counted))
     assert [m.field for m in refusal.value.mismatches] == ["clips"]
 
 
@@ -128,18 +124,17 @@ def test_a_clip_that_counts_twice_is_invalid(make_run: MakeRun) -> None:
 
 
 def test_weights_libraries_and_guidance_may_differ_and_are_shown(make_run: MakeRun) -> None:
-    def newer(run: Results) -> None:
-        run.run["provenance"]["packages"]["torch"] = "2.1"
-        run.run["variants"][0]["signature"] = "cfg8"
-
-    found = compare(make_run("before"), make_run("after", edit=newer, dtype="bfloat16"))
-    assert found.changes == ("guidance cfg: cfg7 -> cfg8", "torch: 2.0 -> 2.1", "dtype: None -> bfloat16")
+    newer = {
+        "provenance": Provenance(stg_eval="0.1.0", packages={"torch": "2.1"}, device="cpu"),
+        "variants": {"cfg": "cfg8"},
+    }
+    found = compare(make_run("before"), make_run("after", record=newer, dtype="bfloat16"))
+    assert found.changes == ("dtype: float16 -> bfloat16", "guidance cfg: cfg7 -> cfg8", "torch: 2.0 -> 2.1")
 
 
 def test_the_same_clips_under_another_name_test_nothing(make_run: MakeRun) -> None:
     before = make_run("before")
-    again = make_run("again", edit=lambda run: run.run.update(store=str(before) + "-store"))
-    (before / "scores.csv").write_text((again / "scores.csv").read_text())
+    again = make_run("again", record={"store": f"{before}-store"}, requests="before")
     with pytest.raises(StgEvalError, match="nothing was generated anew"):
         compare(before, again)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stg_eval.gate import compare, snapshot
+from stg_eval.storage.record import FeaturesOf, RealClips
 from stg_eval.types import StgEvalError
 
 MakeRun = Callable[..., Path]
@@ -140,8 +141,6 @@ def test_a_folder_is_never_overwritten_by_a_baseline_file(make_run: MakeRun) -> 
 
 
 def test_lost_features_of_the_real_clips_are_named(make_run: MakeRun) -> None:
-    def more(run: object) -> None:
-        run.run["features"]["toy_fvd"]["reference"]["count"] = 21  # type: ignore[attr-defined]
-
+    more = {"features": {"toy_fvd": FeaturesOf(extractor="toy|4d", reference=RealClips(digest="real", count=21))}}
     with pytest.raises(StgEvalError, match="has features of 20 of 21 real clips"):
-        compare(make_run("before", edit=more), make_run("after", edit=more))
+        compare(make_run("before", record=more), make_run("after", record=more))

@@ -127,10 +127,8 @@ def test_a_set_metric_is_compared_on_the_clips_that_it_counts(make_run: MakeRun)
 
 
 def test_samples_as_clusters_where_the_suite_says_so(make_run: MakeRun) -> None:
-    def by_sample(run: Results) -> None:
-        run.run["cluster"] = "sample"
-
-    sides = [make_run(name, cases=2, seeds=range(30), edit=by_sample) for name in ("before", "after")]
+    by_sample = {"cluster": "sample"}
+    sides = [make_run(name, cases=2, seeds=range(30), record=by_sample) for name in ("before", "after")]
     assert words(compare(*sides, policy=TIGHT)) == {"sharpness": "same", "toy_fvd": "same"}
 
 
@@ -183,13 +181,15 @@ def test_clips_that_the_static_filter_picks_are_paired_by_case(make_run: MakeRun
 
     def pick(odd: int) -> Callable[[Results], None]:
         def edit(run: Results) -> None:
-            run.run["keep_static"] = {"sharpness": 1}
             run.scores.loc[run.scores["seed"] == odd, "sharpness"] = np.nan
             run.scores.loc[run.scores["case"] == f"case-{odd}", "sharpness"] = np.nan
 
         return edit
 
-    verdict = compare(make_run("before", edit=pick(0)), make_run("after", edit=pick(1), noise=0)).verdicts[0]
+    static = {"keep_static": {"sharpness": 1}}
+    verdict = compare(
+        make_run("before", edit=pick(0), record=static), make_run("after", edit=pick(1), record=static, noise=0)
+    ).verdicts[0]
     assert verdict.n == 38  # cases, less the two that have nothing on one side
 
 

@@ -52,8 +52,8 @@ def finished(plan: Plan, folder: Path) -> Results:
         )
         table = run._score_table(plan, store, loaded)
         cells = estimates.cells(table, plan.metrics, loaded, store, {}, baseline="cfg", cluster="case", published={})
-    record = run.describe(plan, folder / "store", "cpu")
-    record["features"] = estimates.features_record(plan.metrics, loaded, None)
+    features = estimates.features_record(plan.metrics, loaded, None)
+    record = run.describe(plan, folder / "store", "cpu").model_copy(update={"features": features})
     found = Results(folder / "run", record, estimates.columns(plan.metrics, loaded, cells), cells, table)
     results.save(found)
     return found

@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from stg_eval import suites
 from stg_eval.pipeline import export
+from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Column, Results
 from stg_eval.types import Case, StgEvalError
 
@@ -20,7 +22,7 @@ MakeRun = Callable[..., Results]
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, make_video: Callable[..., Path]) -> MakeRun:
+def make_run(tmp_path: Path, make_video: Callable[..., Path], make_record: Callable[..., Any]) -> MakeRun:
     """A finished run in which every clip is the same small video."""
 
     def make(pairs: Sequence[tuple[Case, int]], variants: Sequence[str] = ("cfg",), **scores: float) -> Results:
@@ -44,7 +46,7 @@ def make_run(tmp_path: Path, make_video: Callable[..., Path]) -> MakeRun:
             )
             for name in scores
         )
-        run = {"store": str(tmp_path / "store"), "variants": [{"name": v} for v in variants], "missing": []}
+        run = make_record(dict.fromkeys(variants, "cfg7"), store=str(tmp_path / "store"), expected=len(rows))
         return Results(tmp_path / "run", run, columns, (), pd.DataFrame(rows))
 
     return make
@@ -154,7 +156,8 @@ def test_images_without_a_prompt_go_by_their_file_name(make_run: MakeRun, tmp_pa
 def test_missing_clips_and_foreign_files_are_named(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(cases("a cat", "a dog"))
     run.scores.loc[1, "file"] = ""
-    run.run["missing"] = [{"variant": "cfg", "case": "0000", "seed": 8, "problem": "NaN frames"}]
+    lost = (Missing(variant="cfg", case="0000", seed=8, problem="NaN frames"),)
+    run = replace(run, run=run.run.model_copy(update={"missing": lost}))
     (tmp_path / "out" / "cfg").mkdir(parents=True)
     (tmp_path / "out" / "cfg" / "old-0.mp4").touch()
     (out,) = export.export_vbench(run, tmp_path / "out")

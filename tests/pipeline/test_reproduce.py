@@ -102,12 +102,11 @@ def test_an_unknown_recipe_gets_the_nearest_name() -> None:
         reproduce.recipe("tabel2")
 
 
-def test_a_row_takes_each_metric_from_the_run_that_has_it(tmp_path: Path) -> None:
+def test_a_row_takes_each_metric_from_the_run_that_has_it(tmp_path: Path, make_record: Callable[..., Any]) -> None:
     """Table 2's FVD and IS come from UCF-101, its VBench dimensions from another suite of images."""
     nan = float("nan")
 
     def result(run: reproduce.Run, value: float) -> Results:
-        variants = [{"name": g, "signature": g} for g in run.guidance]
         columns = tuple(
             Column(
                 name=m, title=m, short=m, higher_is_better=True, scale=1, digits=3, signature=m, note="", kind="clip"
@@ -131,8 +130,9 @@ def test_a_row_takes_each_metric_from_the_run_that_has_it(tmp_path: Path) -> Non
             for g in run.guidance
             for m in run.suite.metrics
         )
-        record = {"model": run.model, "suite": run.suite.name, "variants": variants, "baseline": run.suite.baseline}
-        return Results(tmp_path / run.suite.name, record | {"missing": []}, columns, cells, pd.DataFrame())
+        fields = {"model": run.model, "suite": run.suite.name, "baseline": run.suite.baseline}
+        record = make_record({g: g for g in run.guidance}, **fields)
+        return Results(tmp_path / run.suite.name, record, columns, cells, pd.DataFrame())
 
     ucf, i2v = RECIPES["table2"].runs
     (table,) = paper_tables([result(ucf, 111.0), result(i2v, 0.555)], numbers=[2])
@@ -335,7 +335,7 @@ def test_signatures_carry_the_digests_of_the_weights_in_use(
     found = {}
     for run in RECIPES["table2"].runs:
         result = results.load(reproduced("table2").folder / f"{run.suite.name}-svd")
-        assert result.run["weights"] == "random-weights(seed=0)"
+        assert result.run.weights == "random-weights(seed=0)"
         found |= {column.name: column.signature for column in result.columns}
     for metric, signature in found.items():
         for row in registry.card(metric).weights:

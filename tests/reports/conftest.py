@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stg_eval.storage.record import RunRecord
 from stg_eval.storage.results import Column, Estimate, Results
 
 NASTY = r"""<script>alert("x")</script> & 50% of $\alpha_1$ | #1 {~^} `code` "quoted" é 猫 </textarea>"""
@@ -50,22 +52,18 @@ DEGREE = Column(
 )
 COLUMNS = (FVD, FLICKER, DEGREE)
 
-VARIANTS = [
-    {"name": "cfg", "signature": "cfg3", "title": "CFG 3"},
-    {"name": "stg-a", "signature": "cfg3+stg-a[3]s2t2", "title": "STG-A"},
-    {"name": "stg-r", "signature": "cfg3+stg-r[3]w1", "title": "STG-R"},
-]
+VARIANTS = {"cfg": "cfg3", "stg-a": "cfg3+stg-a[3]s2t2", "stg-r": "cfg3+stg-r[3]w1"}
 
 
 def estimates(
-    scores: pd.DataFrame, variants: Sequence[dict[str, str]], columns: Sequence[Column], baseline: str | None
+    scores: pd.DataFrame, variants: Sequence[str], columns: Sequence[Column], baseline: str | None
 ) -> tuple[Estimate, ...]:
     """Means of the clip columns with normal intervals, made-up values for the set columns."""
     out = []
     for i, variant in enumerate(variants):
-        mine = scores[scores.variant == variant["name"]]
+        mine = scores[scores.variant == variant]
         for column in columns:
-            other = baseline if variant["name"] != baseline and len(variants) > 1 else None
+            other = baseline if variant != baseline and len(variants) > 1 else None
             if column.kind == "set":
                 value, half, difference = 151.3 - 11.3 * i, 8.0, -11.3 * i
                 d_half = 6.0
@@ -78,7 +76,7 @@ def estimates(
             nan = float("nan")
             out.append(
                 Estimate(
-                    variant=variant["name"],
+                    variant=variant,
                     metric=column.name,
                     value=value,
                     low=value - half,
@@ -112,15 +110,19 @@ def make_run(
     root: Path,
     *,
     pairs: int = 12,
-    variants: Sequence[dict[str, str]] = VARIANTS[:2],
+    name: str = "example",
+    variants: dict[str, str] | None = None,
     clips: bool = False,
     num_frames: int = 16,
     size: int = 16,
     fps: float = 8.0,
     distinct: int = 10**9,
     run: dict[str, Any] | None = None,
+    make_record: Callable[..., RunRecord],
 ) -> Results:
-    """A run of made-up scores in root/run, with clips in root/store where `clips` is true."""
+    """A run of made-up scores in root/NAME, with clips in root/store where `clips` is true. `variants` are {name:
+    signature}, by default the first two of VARIANTS; `run` are fields of its record."""
+    variants = variants or dict(list(VARIANTS.items())[:2])
     rng = np.random.default_rng(7)
     rows = []
     for i in range(pairs):
@@ -128,7 +130,7 @@ def make_run(
             key = f"{i % distinct:04x}{v:02x}".ljust(64, "0")
             rows.append(
                 {
-                    "variant": variant["name"],
+                    "variant": variant,
                     "case": f"case{i // 2:04d}",
                     "prompt": NASTY if i < 2 else f"a {('disc', 'square', 'star')[i % 3]} that moves, take {i // 2}",
                     "label": i % 3,
@@ -147,26 +149,14 @@ def make_run(
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_video(file, frames(i, v, num_frames, size), fps=fps, encoding="vp9-lossless")
     scores = pd.DataFrame(rows)
-    baseline = variants[0]["name"]
-    description = {
-        "name": "example",
-        "suite": "demo",
-        "model": "tiny",
-        "seeds": [0, 1],
-        "variants": list(variants),
-        "baseline": baseline,
-        "store": str(root / "store"),
-        "provenance": {},
-        "settings": {},
-        "expected": len(rows),
-        "missing": [],
-    } | (run or {})
-    return Results(root / "run", description, COLUMNS, estimates(scores, variants, COLUMNS, baseline), scores)
+    fields = {"seeds": (0, 1), "store": str(root / "store"), "expected": len(rows)} | (run or {})
+    record = make_record(variants, **fields)
+    return Results(root / name, record, COLUMNS, estimates(scores, list(variants), COLUMNS, record.baseline), scores)
 
 
 @pytest.fixture(scope="session")
-def make_results() -> Callable[..., Results]:
-    return make_run
+def make_results(make_record: Callable[..., RunRecord]) -> Callable[..., Results]:
+    return partial(make_run, make_record=make_record)
 
 
 @pytest.fixture
@@ -181,9 +171,7 @@ def perturb() -> Callable[..., Results]:
     def change(results: Results, metric: str, by: float) -> Results:
         scores = results.scores.copy()
         scores.loc[scores.index[-1], metric] += by
-        variants = results.run["variants"]
-        return replace(
-            results, scores=scores, estimates=estimates(scores, variants, results.columns, results.run["baseline"])
-        )
+        made = estimates(scores, results.variants, results.columns, results.run.baseline)
+        return replace(results, scores=scores, estimates=made)
 
     return change

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from stg_eval.reports.gallery import write_page
+from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import write_video
 
@@ -24,11 +25,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt install chromium)"),
 ]
 
-THREE = [
-    {"name": "cfg", "signature": "cfg3", "title": "CFG 3"},
-    {"name": "stg-a", "signature": "cfg3+stg-a[3]s2t2", "title": "STG-A"},
-    {"name": "stg-r", "signature": "cfg3+stg-r[3]w1", "title": "STG-R"},
-]
+THREE = {"cfg": "cfg3", "stg-a": "cfg3+stg-a[3]s2t2", "stg-r": "cfg3+stg-r[3]w1"}
 
 
 @pytest.fixture(scope="module")
@@ -342,8 +339,8 @@ def paper(page: Any) -> float:
 
 
 def test_missing_clips_and_scores_say_so(tmp_path: Path, make_results: Callable[..., Results], visit: Any) -> None:
-    absent = {"variant": "stg-a", "case": "case0001", "seed": 0, "problem": "the model gave <NaN> frames"}
-    results = make_results(tmp_path, pairs=6, clips=True, run={"missing": [absent]})
+    absent = Missing(variant="stg-a", case="case0001", seed=0, problem="the model gave <NaN> frames")
+    results = make_results(tmp_path, pairs=6, clips=True, run={"missing": (absent,)})
     rows = results.scores
     rows.loc[(rows.variant == "stg-a") & (rows.case == "case0001") & (rows.seed == 0), "file"] = ""
     rows.loc[rows.variant == "stg-a", "temporal_flickering"] = np.nan
@@ -401,7 +398,7 @@ def test_focus_stays_on_its_card_when_the_grid_is_listed_anew(built: Any, visit:
 
 
 def test_one_variant_only(tmp_path: Path, make_results: Callable[..., Results], visit: Any) -> None:
-    results = make_results(tmp_path, pairs=4, variants=THREE[:1], clips=True)
+    results = make_results(tmp_path, pairs=4, variants={"cfg": "cfg3"}, clips=True)
     page = visit(write_page([results], tmp_path / "store", tmp_path / "index.html"), "pair=case0001|0")
     assert "One variant only: nothing is compared." in page.text_content(".alerts")
     page.keyboard.press("Escape")
@@ -410,7 +407,7 @@ def test_one_variant_only(tmp_path: Path, make_results: Callable[..., Results], 
 
 
 def test_two_runs_share_a_page(built: Any, tmp_path: Path, make_results: Callable[..., Results], visit: Any) -> None:
-    second = make_results(tmp_path, pairs=4, variants=THREE[:2], clips=True, run={"name": "second"})
+    second = make_results(tmp_path, pairs=4, clips=True, name="second")
     page = visit(
         write_page([make_results(tmp_path, pairs=6, clips=True), second], tmp_path / "store", tmp_path / "i.html")
     )

@@ -95,7 +95,7 @@ def run_of(table: int, model: str, path: Path, make_results: Callable[..., Resul
     """A run with every row of a table, 1 % off the published values, with an interval of 2 %."""
     layout = TABLES[table]
     rows = [r for r in layout["rows"] if r["model"] == model]
-    variants = [{"name": r["method"], "signature": r["guidance"]} for r in rows]
+    variants = {r["method"]: r["guidance"] for r in rows}
     empty = make_results(path, pairs=2, variants=variants, run={"model": model, "weights": "hub/id@1a2b_3c"} | run)
     columns, estimates = [], []
     for i, metric in enumerate(layout["metrics"]):
@@ -162,7 +162,7 @@ def test_run_with_another_baseline_is_not_compared(tmp_path: Path, make_results:
     table = next(t for t in paper_tables([run]) if t.name == "table-5")
     assert set(lines(table, "STG")["ours"]) != {"not run"}
     assert "verdict" in lines(table, "STG-ORTH") or lines(table, "STG-ORTH")["ours"] == ["not run"] * 6
-    moved = replace(run, run=run.run | {"baseline": "+ spatial"})
+    moved = replace(run, run=run.run.model_copy(update={"baseline": "+ spatial"}))
     table = next(t for t in paper_tables([moved]) if t.name == "table-2")
     assert set(lines(table, "STG")["verdict"]) == {"not compared"}
 

@@ -20,11 +20,9 @@ from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError
 
-SWEEP = [{"name": f"cfg{g}", "signature": f"cfg{g}"} for g in (2, 3, 5)] + [
-    {"name": f"l{layer}s{scale}", "signature": f"cfg3+stg-a[{layer}]s{scale}t{scale}"}
-    for layer in (2, 10)
-    for scale in (0.5, 2)
-]
+SWEEP = {f"cfg{g}": f"cfg{g}" for g in (2, 3, 5)} | {
+    f"l{layer}s{scale}": f"cfg3+stg-a[{layer}]s{scale}t{scale}" for layer in (2, 10) for scale in (0.5, 2)
+}
 
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path, make_results: Callable[..., Results]) -> None:
@@ -96,7 +94,7 @@ def test_clip_damaged_after_the_run_is_left_out_of_the_strip(
     results = make_results(tmp_path, pairs=1, clips=True)
     files = [tmp_path / "store" / file for file in results.scores.file]
     files[0].write_bytes(files[0].read_bytes()[:300])
-    assert list(figures.clips_of(results, tmp_path / "store", "case0000", 0)) == ["STG-A"]
+    assert list(figures.clips_of(results, tmp_path / "store", "case0000", 0)) == ["stg-a"]
     files[1].write_bytes(b"")
     assert write_report([results], tmp_path / "store", tmp_path / "out").is_file()
     assert not list((tmp_path / "out" / "figures").glob("*strip*"))
@@ -107,7 +105,7 @@ def test_runs_of_one_name_have_files_and_labels_of_their_own(
     tmp_path: Path, make_results: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "save", lambda drawn, stem: None)
-    runs = [make_results(tmp_path, pairs=1, run={"name": name}) for name in ("a", "a", "a-2", "A")]
+    runs = [make_results(tmp_path, pairs=1, name=name) for name in ("a", "a", "a-2", "A")]
     page = write_report(runs, tmp_path / "store", tmp_path / "out")
     files = sorted(page.parent.glob("tables/*-scores.tex"))
     assert [f.name for f in files] == ["a-2-2-scores.tex", "a-2-scores.tex", "a-3-scores.tex", "a-scores.tex"]
@@ -191,8 +189,8 @@ def test_large_clips_lie_beside_the_page(tmp_path: Path, make_results: Callable[
 def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
     tmp_path: Path, make_results: Callable[..., Results]
 ) -> None:
-    folder = [{"name": "mine", "signature": "2 files"}]
-    results = make_results(tmp_path, pairs=2, variants=folder, clips=True, size=96, run={"baseline": None, "store": ""})
+    folder, nowhere = {"mine": "2 files"}, {"baseline": None, "store": str(tmp_path / "gone")}
+    results = make_results(tmp_path, pairs=2, variants=folder, clips=True, size=96, run=nowhere)
     paths = [tmp_path / "store" / sub / "a b#1.mp4" for sub in "xy"]
     for path, file in zip(paths, results.scores.file, strict=True):
         path.parent.mkdir()
@@ -288,7 +286,7 @@ def test_ratings_are_means_with_intervals_over_cases() -> None:
         for r in range(3) for c in range(8) for v in ("cfg", "stg") for a in ("Motion", "Overall")
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    axes = figures.ratings(table, {"stg": "STG"}).axes[0]
+    axes = figures.ratings(table).axes[0]
     heights = [patch.get_height() for patch in axes.patches]
     means = table.groupby(["variant", "aspect"]).rating.mean()
     assert heights == pytest.approx([means[v, a] for v in ("cfg", "stg") for a in ("Motion", "Overall")])

@@ -20,6 +20,7 @@ from stg_eval.reports.gallery import write_page
 from stg_eval.reports.table import Cell, Row, Table, turned
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.writers import to_csv, to_html, to_latex, to_markdown
+from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Column, Estimate, Results
 
 NUMBER = re.compile(r"(?<![\w.])[+-]?\d+\.\d+")
@@ -50,15 +51,15 @@ def printed(results: Results) -> dict[tuple[str, str], list[str]]:
 
 def test_table_has_a_row_a_variant_with_value_interval_n_and_difference(results: Results) -> None:
     text = markdown(results).replace("−", "-").replace("*", "")
-    scores, differences = text.split("Difference from CFG 3")
-    for variant in results.run["variants"]:
-        line = next(line for line in scores.splitlines() if variant["signature"] + "`" in line)
-        expected = [t for c in results.columns for t in printed(results)[variant["name"], c.name][:3]]
+    scores, differences = text.split("Difference from cfg,")
+    for variant in results.run.variants:
+        line = next(line for line in scores.splitlines() if variant.signature + "`" in line)
+        expected = [t for c in results.columns for t in printed(results)[variant.name, c.name][:3]]
         assert NUMBER.findall(line.split("`")[2]) == expected
         assert line.rstrip(" |").endswith(" 12")
-    for variant in results.run["variants"][1:]:
-        line = next(line for line in differences.splitlines() if variant["signature"] + "`" in line)
-        expected = [t for c in results.columns for t in printed(results)[variant["name"], c.name][3:]]
+    for variant in results.run.variants[1:]:
+        line = next(line for line in differences.splitlines() if variant.signature + "`" in line)
+        expected = [t for c in results.columns for t in printed(results)[variant.name, c.name][3:]]
         assert [n.removeprefix("+") for n in NUMBER.findall(line.split("`")[2])] == [
             t.removeprefix("+") for t in expected
         ]
@@ -150,12 +151,12 @@ def test_value_that_could_not_be_computed_is_a_dash_with_its_reason(results: Res
 
 
 def test_missing_clips_and_scores_are_named(results: Results) -> None:
-    missing = [{"variant": "stg-a", "case": f"c{i}", "seed": 0, "problem": "NaN frames"} for i in range(7)]
+    missing = tuple(Missing(variant="stg-a", case=f"c{i}", seed=0, problem="NaN frames") for i in range(7))
     scores = results.scores.copy()
     scores.loc[3, "temporal_flickering"] = math.nan
-    run = results.run | {"missing": missing, "problems": []}
+    run = results.run.model_copy(update={"missing": missing})
     text = markdown(replace(results, run=run, scores=scores))
-    assert "Missing: 7 of 36 clips. STG-A, case c0, seed 0 (NaN frames)" in text
+    assert "Missing: 7 of 36 clips. stg-a, case c0, seed 0 (NaN frames)" in text
     assert "and 2 more." in text
     row = scores.iloc[3]
     named = f"case {row.case}, seed {row.seed} (NaN)."
@@ -167,7 +168,7 @@ def test_dimension_that_has_its_own_cases_is_not_called_missing_elsewhere(result
     scores = results.scores.copy()
     scores["tags"] = ["temporal_flickering" if i < 6 else "style" for i in range(len(scores))]
     scores.loc[6:, "temporal_flickering"] = math.nan
-    run = results.run | {"score_by_tag": True}
+    run = results.run.model_copy(update={"score_by_tag": True})
     assert "No Temporal Flickering" not in markdown(replace(results, run=run, scores=scores))
     scores["temporal_flickering"] = math.nan
     assert "No Temporal Flickering score: 6 of 6 clips." in markdown(replace(results, run=run, scores=scores))
@@ -176,7 +177,7 @@ def test_dimension_that_has_its_own_cases_is_not_called_missing_elsewhere(result
 def test_metric_of_the_first_clips_only_is_not_called_missing_on_the_others(results: Results) -> None:
     scores = results.scores.copy()
     scores["temporal_flickering"] = scores["temporal_flickering"].where(scores.groupby("variant").cumcount() < 4)
-    run = results.run | {"metric_clips": {"temporal_flickering": 4}}
+    run = results.run.model_copy(update={"metric_clips": {"temporal_flickering": 4}})
     assert "No Temporal Flickering" not in markdown(replace(results, run=run, scores=scores))
     scores.loc[0, "temporal_flickering"] = math.nan
     assert "No Temporal Flickering score: 1 of 12 clips." in markdown(replace(results, run=run, scores=scores))
@@ -186,14 +187,14 @@ def test_clips_that_the_static_filter_leaves_out_are_counted_and_not_called_miss
     scores = results.scores.copy()
     scores["tags"] = ["temporal_flickering" if i < 6 else "style" for i in range(len(scores))]
     scores.loc[2:, "temporal_flickering"] = math.nan
-    run = results.run | {"score_by_tag": True, "keep_static": {"temporal_flickering": 5}}
+    run = results.run.model_copy(update={"score_by_tag": True, "keep_static": {"temporal_flickering": 5}})
     text = markdown(replace(results, run=run, scores=scores))
     assert "Temporal Flickering counts the first 5 static clips of each case: 2 of 6 clips." in text
     assert "No Temporal Flickering" not in text
 
 
 def test_one_variant_only_is_a_table_without_differences(tmp_path: Path, make_results: Callable[..., Results]) -> None:
-    one = make_results(tmp_path, variants=[{"name": "cfg", "signature": "cfg3"}])
+    one = make_results(tmp_path, variants={"cfg": "cfg3"})
     assert len(run_tables(one)) == 1
     assert "One variant only: nothing is compared." in markdown(one)
     assert "**" not in markdown(one).split("\n", 1)[1], "nothing is best of one"
@@ -278,7 +279,7 @@ def test_unknown_estimate_is_a_dash(results: Results) -> None:
 def test_table_too_wide_for_the_terminal_stands_on_its_side_with_every_digit(
     results: Results, monkeypatch: pytest.MonkeyPatch, room: int, on_its_side: bool
 ) -> None:
-    results = replace(results, run={**results.run, "variants": results.run["variants"][:2]})
+    results = replace(results, run=results.run.model_copy(update={"variants": results.run.variants[:2]}))
     piped = markdown(results)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", str(room))

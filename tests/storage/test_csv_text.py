@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from hypothesis import example, given, settings
@@ -36,13 +38,18 @@ def test_rows_come_back_equal(rows: list[list[str]]) -> None:
 @example([("v", "a\rb", "two\r\nlines", "\r", 0.1)])
 @example([("v", "\ufeffNA", "nan", " 1 ", 5e-324)])
 @example([("v", "a\x00b", "\u2028\x85\x0c", '","', 0.1 + 0.2)])
-def test_scores_of_a_run_come_back_equal_whatever_the_text(rows: list[tuple[str, str, str, str, float]]) -> None:
+def test_scores_of_a_run_come_back_equal_whatever_the_text(
+    make_record: Callable[..., Any], rows: list[tuple[str, str, str, str, float]]
+) -> None:
     text = ["variant", "case", "prompt", "file"]
+    record = make_record({variant: "cfg3" for variant, *_ in rows})
     scores = pd.DataFrame(rows, columns=[*text, "m"]).assign(tags="", label=1, seed=0, key="k")
     with tempfile.TemporaryDirectory() as folder:
-        results.save(Results(Path(folder), {}, (COLUMN,), (), scores))
+        results.save(Results(Path(folder), record, (COLUMN,), (), scores))
         found = results.load(Path(folder)).scores
-        kept = snapshot.Snapshot(path=Path(folder), run={}, columns=(COLUMN,), scores=scores, features={}, store=None)
+        kept = snapshot.Snapshot(
+            path=Path(folder), run=record, columns=(COLUMN,), scores=scores, features={}, store=None
+        )
         snapshot.write(kept, Path(folder) / "baseline.zip")
         baseline = snapshot.load(Path(folder) / "baseline.zip").scores
     for table in (found, baseline):

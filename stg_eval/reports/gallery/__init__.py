@@ -26,7 +26,7 @@ import pandas as pd
 
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
-from stg_eval.reports.titles import missing, run_name, run_title, variant_title
+from stg_eval.reports.titles import missing, run_title
 from stg_eval.reports.writers.html_text import prose_html, to_html
 from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
@@ -66,8 +66,7 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
 
 def store_of(results: Results, store_root: Path) -> Path:
     """Where a run's clips lie: the store it was made in if that is still there, else `store_root`."""
-    own = Path(str(results.run.get("store") or store_root))
-    return own if own.is_dir() else store_root
+    return results.store if results.store.is_dir() else store_root
 
 
 class _Shelf:
@@ -140,8 +139,8 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
     """What the script needs of one run. Scores are scaled as printed; null where there is none."""
     columns = [c for c in results.columns if c.kind == "clip" and c.name in results.scores]
     order = {name: i for i, name in enumerate(results.variants)}
-    problems = {(m["variant"], str(m["case"]), m["seed"]): m["problem"] for m in results.run.get("missing") or []}
-    filtered = results.run.get("keep_static") or {}  # no score by design where the static filter left a clip out
+    problems = {(m.variant, m.case, m.seed): m.problem for m in results.run.missing}
+    filtered = results.run.keep_static  # no score by design where the static filter left a clip out
     wanted = {i: results.wanted(c.name).to_numpy() for i, c in enumerate(columns) if c.name not in filtered}
     pairs: dict[tuple[str, int], dict[str, Any]] = {}
     text = results.scores.astype({"case": str}).fillna({"prompt": "", "tags": "", "file": ""})
@@ -170,8 +169,8 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
             cell.setdefault("scores", [None] * len(columns))
     first = next((shelf.clips[c["clip"]] for p in pairs.values() for c in p["cells"] if "clip" in c), None)
     return {
-        "variants": [{"name": n, "title": variant_title(results, n)} for n in results.variants],
-        "baseline": order.get(str(results.run.get("baseline")), 0),
+        "variants": [{"name": n} for n in results.variants],
+        "baseline": order.get(results.run.baseline or "", 0),
         "metrics": [
             {"name": c.name, "title": c.title, "short": c.short, "higher": c.higher_is_better, "digits": c.digits}
             for c in columns
@@ -184,20 +183,19 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
 def _numbers(results: Results) -> dict[str, Any]:
     """What stands above the clips."""
     run = results.run
-    weights = str(run.get("weights", ""))
     pairs = len(results.scores[["case", "seed"]].drop_duplicates())
     facts = [
         f"{len(results.variants)} variant{'s' * (len(results.variants) != 1)}, {pairs} pairs (case, seed)",
-        f"suite {run.get('suite', 'unknown')}, model {run.get('model', 'unknown')}",
-        f"weights {weights}" if weights else "",
+        f"suite {run.suite}, model {run.model}",
+        f"weights {run.weights}" if run.weights else "",
     ]
     alerts = missing(results)
-    if weights.startswith("random"):
+    if run.weights.startswith("random"):
         alerts.insert(0, "Random weights: this shows that everything runs, and says nothing about any model.")
     scores, *others = run_tables(results)
     shown = [replace(scores, title="Scores, with 95 % intervals"), *others]
     return {
-        "name": run_name(results),
+        "name": results.path.name,
         "title": run_title(results),
         "facts": [fact for fact in facts if fact],
         "alerts": alerts,

@@ -138,7 +138,7 @@ function fill(card) {
       tile.append(view.element);
     }
     const caption = element("figcaption");
-    caption.append(element("span", "name", variant.title), element("span", "score"));
+    caption.append(element("span", "name", variant.name), element("span", "score"));
     tile.append(caption);
     tiles.append(tile);
   });

@@ -16,7 +16,7 @@ function fillSelect(key, options) {
 
 function startRun() {
   document.querySelectorAll("section.run").forEach((s) => (s.hidden = s.dataset.run !== state.run));
-  const variants = run.variants.map((v) => [v.name, v.title]);
+  const variants = run.variants.map((v) => [v.name, v.name]);
   fillSelect("a", variants);
   fillSelect("b", variants);
   fillSelect("metric", run.metrics.map((m) => [m.name, `${m.short}${arrow(m)}`]));
@@ -84,7 +84,7 @@ function fillStage(pair) {
       pane.append(view.element);
     }
     const tag = element("span", "tag");
-    tag.append(element("b", "", side.toUpperCase()), ` ${run.variants[index(state[side])].title}`);
+    tag.append(element("b", "", side.toUpperCase()), ` ${run.variants[index(state[side])].name}`);
     box.append(pane, tag);
     tag.classList.add(side);
   }
@@ -104,7 +104,7 @@ function fillScores(pair) {
   const table = $("#scores"), head = element("tr");
   table.replaceChildren();
   if (!run.metrics.length) return;
-  head.append(element("th", "label", "Score"), ...run.variants.map((v) => element("th", "", v.title)), element("th", "", "B − A"));
+  head.append(element("th", "label", "Score"), ...run.variants.map((v) => element("th", "", v.name)), element("th", "", "B − A"));
   table.append(element("thead"), element("tbody"));
   table.tHead.append(head);
   run.metrics.forEach((m, i) => {
