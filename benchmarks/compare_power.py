@@ -74,7 +74,7 @@ def stepped(change: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]) -
 def skipped(generator: TinyGenerator) -> Iterator[None]:
     """Temporal attention of layer 4 stays skipped, as if a weak pass had never given it back."""
     attention: Any = generator.denoiser.get_submodule("temporal_blocks.4.attn")
-    attention.forward = skips.identity(attention)
+    attention.forward = skips.identity(attention, {})
     try:
         yield
     finally:
@@ -185,7 +185,7 @@ class Bench:
         if "codec" in condition:  # the good clips, written worse
             self._chunk(GOOD, requests, start)
             return list(np.load(self.state / f"{GOOD}-{start:04d}.frames.npy")[: len(requests)])
-        generator = tiny.load(device="cpu", dtype="float32", weights=self.plan.card.weights, settings={})
+        generator = tiny.MODEL.load(device="cpu", dtype="float32", weights=self.plan.card.weights, settings={})
         assert isinstance(generator, TinyGenerator)
         clips: list[np.ndarray] = []
         with CHANGES.get(condition, lambda _: nullcontext())(generator):

@@ -21,9 +21,8 @@ import torch.fx.experimental._config as meta_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stg_eval import generators
 from stg_eval.generators.guidance import LayerMap, guided
-from stg_eval.generators.guidance.maps import COGVIDEOX, LTX, MOCHI, SVD, WAN
-from stg_eval.generators.opensora.generator import LAYER_MAP as OPEN_SORA
 from stg_eval.types import Guidance
 
 meta_config.meta_nonzero_assume_all_nonzero = True  # Mochi looks up which text tokens are valid: all
@@ -152,6 +151,10 @@ def opensora_inputs() -> dict[str, Any]:
         "width": 426,
     }
 
+
+SVD, MOCHI, LTX, COGVIDEOX, WAN, OPEN_SORA = (
+    generators.get(name).layer_map for name in ("svd", "mochi", "ltx", "cogvideox", "wan", "opensora")
+)
 
 CASES = [
     Case("svd-8-spatial-temporal", svd, svd_inputs, SVD, "cfg3+stg-a[8]s2t2"),

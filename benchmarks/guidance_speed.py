@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from stg_eval import generators
 from stg_eval.generators.guidance import LayerMap, guided
-from stg_eval.generators.guidance.maps import MOCHI, SVD
 from stg_eval.types import Guidance
 
 
@@ -87,11 +87,13 @@ def mochi_inputs(full: bool) -> dict[str, Any]:
 
 
 def cases(full: bool) -> list[Case]:
+    svd_map, mochi_map = generators.get("svd").layer_map, generators.get("mochi").layer_map
+
     def svd_case(name: str, guidance: str) -> Case:
-        return Case(name, lambda: svd(full), lambda: svd_inputs(full), SVD, guidance)
+        return Case(name, lambda: svd(full), lambda: svd_inputs(full), svd_map, guidance)
 
     def mochi_case(name: str, guidance: str) -> Case:
-        return Case(name, lambda: mochi(full), lambda: mochi_inputs(full), MOCHI, guidance)
+        return Case(name, lambda: mochi(full), lambda: mochi_inputs(full), mochi_map, guidance)
 
     return [
         svd_case("svd-8-spatial-temporal", "cfg3+stg-a[8]s2t2"),

@@ -16,11 +16,10 @@ import time
 import torch
 
 from stg_eval.generators.guidance import guided
-from stg_eval.generators.opensora.card import CARD, SMOKE
-from stg_eval.generators.opensora.generator import LAYER_MAP
+from stg_eval.generators.opensora.card import CARD, MODEL
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
-from stg_eval.generators.opensora.random_weights import random_pipeline
 from stg_eval.generators.opensora.sizes import latent_size
+from stg_eval.generators.opensora.small import small_pipeline
 from stg_eval.types import Guidance
 
 ROWS: dict[str, tuple[str, dict[str, bool]]] = {
@@ -44,7 +43,7 @@ def step_seconds(
         clock.append(time.perf_counter())
         return tensors
 
-    with guided(pipe.transformer, guidance, LAYER_MAP, batch_order="cu", **options):
+    with guided(pipe.transformer, guidance, MODEL.layer_map, batch_order="cu", **options):
         pipe(
             "a cat",
             guidance_scale=guidance.cfg_scale,
@@ -66,10 +65,10 @@ def main() -> None:
         parser.error("the released size needs a GPU; --smoke runs a small model on the CPU")
     device = "cpu" if options.smoke else "cuda"
     if options.smoke:
-        pipe = random_pipeline("random-weights(seed=0)", torch.float32)
-        size = {name: int(SMOKE[name]) for name in ("height", "width", "num_frames")}
+        pipe = small_pipeline("random-weights(seed=0)", torch.float32)
+        size = {name: int(MODEL.smoke[name]) for name in ("height", "width", "num_frames")}
     else:
-        pipe = random_pipeline("random-weights(full,seed=0)", torch.bfloat16)
+        pipe = small_pipeline("random-weights(full,seed=0)", torch.bfloat16)
         size = {"height": CARD.height, "width": CARD.width, "num_frames": CARD.num_frames}
     pipe.to(device).set_progress_bar_config(disable=True)
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"

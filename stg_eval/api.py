@@ -144,8 +144,7 @@ def views(plan: Plan, step: int, output: Path, device: str) -> list[Path]:
     for variant in plan.variants:
         request = plan.requests[variant.name][0]
         if generator is None:
-            generator = generators.load(
-                plan.card.name,
+            generator = generators.get(plan.card.name).load(
                 device=_device(device),
                 dtype=plan.card.dtype,
                 weights=plan.card.weights,
@@ -209,7 +208,7 @@ def recipe_plans(
 ) -> list[Plan]:
     """The plans of a table or figure of the paper. `overrides` such as "tiny-svd" put small random weights in the place
     of a model's own. A smoke run may have fewer clips than a set metric needs: that cell then says so."""
-    smoke = {f"tiny-{model}": model for model in generators.MODELS if generators.smoke_settings(model)}
+    smoke = {f"tiny-{model}": model for model in generators.MODELS if generators.get(model).smoke}
     for override in overrides:
         if override not in smoke:
             raise StgEvalError(f"unknown --model-override {override!r} (known: {', '.join(smoke)})")
@@ -222,7 +221,7 @@ def recipe_plans(
             guidance=run.guidance,
             limit=limit,
             fraction=fraction,
-            settings=(generators.smoke_settings(run.model) if run.model in replaced else {}) | _pairs(settings),
+            settings=(dict(generators.get(run.model).smoke) if run.model in replaced else {}) | _pairs(settings),
             allow_few=small,
             dry=dry,
         )

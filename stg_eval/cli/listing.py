@@ -35,7 +35,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _models(_: str) -> tuple[list[str], list[list[str]]]:
-    cards = [generators.card(name) for name in generators.MODELS]
+    cards = [model.card for model in generators.models()]
     rows = [
         [c.name, c.title, c.task, f"{c.num_frames} x {c.height} x {c.width}", f"{c.num_inference_steps}", c.weights]
         for c in cards
@@ -59,14 +59,14 @@ def _metrics(_: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _guidance(model: str) -> tuple[list[str], list[list[str]]]:
-    card = generators.card(model)
+    found = generators.get(model)
     rows = []
-    for name, preset in card.presets.items():
+    for name, preset in found.card.presets.items():
         published = ", ".join(f"{metric} {value:g}" for metric, value in preset.published.items())
-        passes = generators.cost(model, preset.guidance)
+        passes = found.cost(preset.guidance)
         told = f"{published} ({preset.source})" if published else preset.source or "-"
         rows.append([name, str(preset.guidance), f"{passes:.2f}", told])
-    return [f"{card.name} preset", "signature", "passes a step", "published"], rows
+    return [f"{model} preset", "signature", "passes a step", "published"], rows
 
 
 def _weights(_: str) -> tuple[list[str], list[list[str]]]:

@@ -24,8 +24,8 @@ def generate(
     for batch in batches:
         if generator is None:
             settings = dict(batch[0].settings)
-            generator = generators.load(
-                card.name, device=device, dtype=card.dtype, weights=card.weights, settings=settings
+            generator = generators.get(card.name).load(
+                device=device, dtype=card.dtype, weights=card.weights, settings=settings
             )
         start = time.perf_counter()
         frames = _halving(generator, batch)

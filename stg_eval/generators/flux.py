@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from stg_eval.generators.random_weights import byte_tokenizer, t5
 from stg_eval.storage import atomic
 from stg_eval.types import Case, JSONValue, StgEvalError
 
@@ -32,7 +34,7 @@ def first_frames(
     """The cases with a first frame each, a PNG of height x width in `folder`, drawn from the prompt.
 
     Defaults are the model card's. A file's name is the digest of all that determines it: what is there already is kept,
-    and an interrupted call continues where it was. offload, vae_tiling: see `diffusers_video.MEMORY_SETTINGS`.
+    and an interrupted call continues where it was. offload, vae_tiling: see `loading.MEMORY_SETTINGS`.
 
     Raises StgEvalError for a case without a prompt, a size not divisible by 16, and a checkpoint that is missing.
     """
@@ -69,10 +71,10 @@ def _draw(
 ) -> None:
     import torch
 
-    from stg_eval.generators.diffusers_video import enough_memory, open_pipeline, place
+    from stg_eval.generators.loading import enough_memory, open_pipeline, place
 
     with enough_memory("FLUX.1", device, settings, "a smaller size"):
-        pipeline = open_pipeline("FluxPipeline", dtype=str(recipe["dtype"]), weights=str(recipe["weights"]))
+        pipeline = open_pipeline("FluxPipeline", small, dtype=str(recipe["dtype"]), weights=str(recipe["weights"]))
         place(pipeline, device, settings)
         pipeline.set_progress_bar_config(disable=True)
         for file, case in missing.items():
@@ -84,6 +86,52 @@ def _draw(
             ).images[0]
             with atomic.replacing(file) as partial:
                 image.save(partial, format="PNG")
+
+
+def small() -> Any:
+    """A small pipeline for random weights, see `DiffusersModel.small`."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text = CLIPTextConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=32,
+        projection_dim=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    return FluxPipeline(
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=True,
+        ),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 8, 8),
+            norm_num_groups=4,
+            latent_channels=4,
+            shift_factor=0.1,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=t5(),
+        tokenizer=byte_tokenizer(77),
+        tokenizer_2=byte_tokenizer(),
+    )
 
 
 def _prompt(case: Case) -> str:

@@ -1,4 +1,4 @@
-"""Stable Video Diffusion: image to video. The card, the paper's presets with their published values, and loading.
+"""Stable Video Diffusion: image to video, with the paper's presets and their published values.
 
 `--set weights=stabilityai/stable-video-diffusion-img2vid@9cf024d5bfa8f56622af86c884f26a52f6676f2e num_frames=14`
 takes the 14-frame checkpoint instead of -xt. Imports no torch.
@@ -6,14 +6,30 @@ takes the 14-frame checkpoint instead of -xt. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.diffusers_video import Family, load_pipeline
-from stg_eval.generators.guidance.maps import SVD
-from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
+from stg_eval.generators.diffusers_video import DiffusersModel
+from stg_eval.generators.guidance.layers import Layer, LayerMap, latent_grid
+from stg_eval.generators.model import SMOKE, ModelCard, Preset
+from stg_eval.types import Guidance, Request, StgEvalError
+from stg_eval.weights import Weight
+
+CHECKPOINT = Weight(
+    name="svd",
+    needed_by="model svd",
+    licence="Stability AI Community",
+    size=4_510_000_000,
+    repo="stabilityai/stable-video-diffusion-img2vid-xt",
+    revision="9e43909513c6714f1bc78bcb44d96e733cd242aa",
+    files=(
+        "model_index.json",
+        "*/*.json",
+        "image_encoder/*.fp16.safetensors",
+        "unet/*.fp16.safetensors",
+        "vae/*.fp16.safetensors",
+    ),
+)
 
 
 def _published(fvd: float, inception: float, iq: float, aq: float, ms: float, dd: float) -> dict[str, float]:
@@ -30,7 +46,7 @@ def _published(fvd: float, inception: float, iq: float, aq: float, ms: float, dd
 CARD = ModelCard(
     name="svd",
     title="Stable Video Diffusion",
-    weights="stabilityai/stable-video-diffusion-img2vid-xt@9e43909513c6714f1bc78bcb44d96e733cd242aa",
+    weights=f"{CHECKPOINT.repo}@{CHECKPOINT.revision}",
     task="image-to-video",
     height=576,
     width=1024,
@@ -38,8 +54,6 @@ CARD = ModelCard(
     fps=7.0,
     num_inference_steps=25,
     dtype="float16",
-    encoding="h264-crf17",
-    batch_size=1,
     presets={
         "none": Preset(Guidance.parse("none")),
         "cfg": Preset(Guidance.parse("cfg3"), _published(151.3, 38.0, 0.687, 0.637, 0.966, 0.562), "Table 2"),
@@ -66,36 +80,23 @@ CARD = ModelCard(
         "min_guidance_scale": 1.0,
         "decode_chunk_size": 8,
         "image_fit": "stretch",
-        "offload": "none",  # of MEMORY_SETTINGS; its VAE cannot decode in tiles, but in chunks of frames
+        "offload": "none",  # of loading.MEMORY_SETTINGS; its VAE cannot decode in tiles, but in chunks of frames
     },
     tflops_per_pass=80.0,
-    first_layer=1,
     num_layers=16,
-    licence="Stability AI Community License",
 )
 """CFG is cfg_scale for the last frame and min_guidance_scale for the first, linear between. image_fit is how a first
 frame of another aspect becomes height x width: "stretch" (diffusers' own) or "crop" (its middle)."""
 
-SMOKE: dict[str, JSONValue] = {
-    "weights": "random-weights(seed=0)",
-    "dtype": "float32",
-    "height": 128,
-    "width": 128,
-    "num_frames": 16,
-    "num_inference_steps": 2,
-}
-"""Small and random, see `stg_eval.generators.smoke_settings`. FVD and IS look at 16 frames, and VBench's networks see
-nothing below 121 pixels a side."""
-
 LAYERS = [
-    *[f"down_blocks.{i}.attentions.{j}" for i in range(3) for j in range(2)],
-    "mid_block.attentions.0",
-    *[f"up_blocks.{i}.attentions.{j}" for i in range(1, 4) for j in range(3)],
+    Layer({"spatial": f"{path}.transformer_blocks.0", "temporal": f"{path}.temporal_transformer_blocks.0"}, path)
+    for path in (
+        *(f"down_blocks.{i}.attentions.{j}" for i in range(3) for j in range(2)),
+        "mid_block.attentions.0",
+        *(f"up_blocks.{i}.attentions.{j}" for i in range(1, 4) for j in range(3)),
+    )
 ]
-"""The published model's layers in execution order; the first is number 1."""
-
-SPATIAL, TEMPORAL = "transformer_blocks.0", "temporal_transformer_blocks.0"
-"""The two blocks of a layer, below its path."""
+"""The published model's layers in execution order (named_modules() would list mid last); the first is number 1."""
 
 SHARES = (
     (0.9507, 0.9399),
@@ -116,35 +117,6 @@ SHARES = (
     (0.0288, 0.0181),
 )
 """What a weak pass costs for each layer, in passes: spatial, temporal. From benchmarks/guidance_flops.py --shares."""
-
-
-def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step; see `stg_eval.generators.cost`. Restart's repeated steps are not in it."""
-    rows = [(layer, *SHARES[_number(layer) - CARD.first_layer]) for layer in guidance.layers]
-    spatial = [share for layer, share, _ in rows if not layer.endswith(TEMPORAL)]
-    temporal = [share for layer, _, share in rows if layer.endswith(TEMPORAL) or not layer.endswith(SPATIAL)]
-    for scale, shares, kind in ((guidance.spatial_scale, spatial, "s"), (guidance.temporal_scale, temporal, "t")):
-        if scale and not shares:
-            raise StgEvalError(f"{guidance} has a scale {kind} for blocks that are not of this kind")
-    passes = 2.0 if guidance.cfg_scale > 1 else 1.0
-    if guidance.joint_scale:
-        passes += max(spatial + temporal)
-    if guidance.spatial_scale:
-        passes += max(spatial)
-    if guidance.temporal_scale:
-        passes += max(temporal)
-    return passes
-
-
-def _number(layer: str) -> int:
-    if layer.isdecimal() and CARD.first_layer <= int(layer) < CARD.first_layer + CARD.num_layers:
-        return int(layer)
-    for number, path in enumerate(LAYERS, CARD.first_layer):
-        if layer in (path, f"{path}.{SPATIAL}", f"{path}.{TEMPORAL}"):
-            return number
-    raise StgEvalError(
-        f"Stable Video Diffusion has no layer {layer!r}: give a number from 1 to 16 or a path such as {LAYERS[7]}"
-    )
 
 
 def arguments(request: Request) -> dict[str, Any]:
@@ -176,16 +148,81 @@ def first_frame(request: Request, fit: str) -> Any:
     return ImageOps.fit(image, (request.width, request.height), Image.Resampling.LANCZOS) if fit == "crop" else image
 
 
-FAMILY = Family(
+def small() -> Any:
+    """See `DiffusersModel.small`."""
+    from diffusers import (
+        AutoencoderKLTemporalDecoder,
+        EulerDiscreteScheduler,
+        StableVideoDiffusionPipeline,
+        UNetSpatioTemporalConditionModel,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        projection_dim=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=224,
+        patch_size=56,
+    )
+    return StableVideoDiffusionPipeline(
+        unet=UNetSpatioTemporalConditionModel(
+            block_out_channels=(32, 32, 32, 32),
+            num_attention_heads=(2, 2, 2, 2),
+            cross_attention_dim=32,
+            addition_time_embed_dim=32,
+            projection_class_embeddings_input_dim=96,
+        ),
+        vae=AutoencoderKLTemporalDecoder(
+            down_block_types=("DownEncoderBlock2D",) * 4, block_out_channels=(32, 32, 32, 32), layers_per_block=1
+        ),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type="v_prediction",
+            use_karras_sigmas=True,
+            sigma_min=0.002,
+            sigma_max=700.0,
+            timestep_spacing="leading",
+            timestep_type="continuous",
+            steps_offset=1,
+        ),
+        image_encoder=CLIPVisionModelWithProjection(vision),
+        feature_extractor=CLIPImageProcessor(),
+    )
+
+
+MODEL = DiffusersModel(
+    card=CARD,
     pipeline="StableVideoDiffusionPipeline",
-    layer_map=SVD,
+    small=small,
     arguments=arguments,
+    layer_map=LayerMap(
+        model="Stable Video Diffusion",
+        layers=lambda _: LAYERS,
+        first=1,
+        prefix=(
+            "down_blocks.?",
+            "mid_block",
+            "up_blocks.?",
+            "*.resnets.?",
+            "*.attentions.?",
+            "*.downsamplers.?",
+            "*.attentions.?.transformer_blocks.?",
+        ),
+        grid=latent_grid("sample", frames=1),
+    ),
+    shares={
+        path: share
+        for layer, pair in zip(LAYERS, SHARES, strict=True)
+        for path, share in zip(layer.blocks.values(), pair, strict=True)
+    },
     denoiser="unet",
     variants={"float16": "fp16"},
+    smoke={**SMOKE, "num_frames": 16},  # FVD and IS look at 16 frames
+    checkpoints=(CHECKPOINT,),
     whole_fps=True,
 )
-
-
-def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
-    """See `stg_eval.generators.load`."""
-    return load_pipeline(FAMILY, device=device, dtype=dtype, weights=weights, settings=settings)

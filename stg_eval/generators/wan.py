@@ -1,65 +1,82 @@
-"""Wan 2.1 1.3B: text to video. Not in the paper's tables; the card, presets and loading. Imports no torch."""
+"""Wan 2.1 1.3B: text to video. Not in the paper's tables. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.diffusers_video import MEMORY_SETTINGS, Family, load_pipeline, text_arguments
-from stg_eval.generators.guidance.costs import stack_cost
-from stg_eval.generators.guidance.maps import WAN
-from stg_eval.types import Guidance, JSONValue
+from stg_eval.generators.diffusers_video import DiffusersModel
+from stg_eval.generators.guidance.layers import LayerMap, latent_grid, stack
+from stg_eval.generators.loading import MEMORY_SETTINGS
+from stg_eval.generators.model import SMOKE, ModelCard, Preset
+from stg_eval.generators.random_weights import T5, byte_tokenizer
+from stg_eval.types import Guidance
+from stg_eval.weights import Weight
 
-CARD = ModelCard(
+CHECKPOINT = Weight(
     name="wan",
-    title="Wan 2.1 1.3B",
-    weights="Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b",
-    task="text-to-video",
-    height=480,
-    width=832,
-    num_frames=81,
-    fps=16.0,
-    num_inference_steps=50,
-    dtype="bfloat16",
-    encoding="h264-crf17",
-    batch_size=1,
-    presets={
-        "none": Preset(Guidance.parse("none")),
-        "cfg": Preset(Guidance.parse("cfg5")),
-        "stg": Preset(Guidance.parse("cfg5+stg-a[8]w1"), source="layer 8 as in the public Wan pipeline"),
-    },
-    settings=MEMORY_SETTINGS,
-    tflops_per_pass=283.0,
-    num_layers=30,
+    needed_by="model wan",
     licence="Apache-2.0",
+    size=28_900_000_000,
+    repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    revision="0fad780a534b6463e45facd96134c9f345acfa5b",
+    files=("model_index.json", "scheduler/*", "tokenizer/*", "text_encoder/*", "transformer/*", "vae/*"),
 )
 
-SMOKE: dict[str, JSONValue] = {
-    "weights": "random-weights(seed=0)",
-    "dtype": "float32",
-    "height": 128,
-    "width": 128,
-    "num_frames": 17,
-    "num_inference_steps": 2,
-}
-"""Small and random, see `stg_eval.generators.smoke_settings`."""
 
-FAMILY = Family(
+def small() -> Any:
+    """See `DiffusersModel.small`."""
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    return WanPipeline(
+        transformer=WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=30,
+            qk_norm="rms_norm_across_heads",
+        ),
+        vae=AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        text_encoder=UMT5EncoderModel(UMT5Config(**T5)),
+        tokenizer=byte_tokenizer(),
+    )
+
+
+MODEL = DiffusersModel(
+    card=ModelCard(
+        name="wan",
+        title="Wan 2.1 1.3B",
+        weights=f"{CHECKPOINT.repo}@{CHECKPOINT.revision}",
+        task="text-to-video",
+        height=480,
+        width=832,
+        num_frames=81,
+        fps=16.0,
+        num_inference_steps=50,
+        dtype="bfloat16",
+        presets={
+            "none": Preset(Guidance.parse("none")),
+            "cfg": Preset(Guidance.parse("cfg5")),
+            "stg": Preset(Guidance.parse("cfg5+stg-a[8]w1"), source="layer 8 as in the public Wan pipeline"),
+        },
+        settings=MEMORY_SETTINGS,
+        tflops_per_pass=283.0,
+        num_layers=30,
+    ),
     pipeline="WanPipeline",
-    layer_map=WAN,
-    arguments=text_arguments,
-    size_multiple=16,
-    frames_multiple=4,
+    small=small,
+    layer_map=LayerMap(
+        model="Wan",
+        layers=stack(joint="blocks"),
+        grid=latent_grid("hidden_states", frames=2, patch=2),
+    ),
     batch_order="c,u",
     float32=("vae",),  # as the model card asks
+    smoke={**SMOKE, "num_frames": 17},
+    checkpoints=(CHECKPOINT,),
+    size_multiple=16,
+    frames_multiple=4,
 )
-
-
-def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
-    return stack_cost(guidance, WAN, CARD.num_layers)
-
-
-def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
-    """See `stg_eval.generators.load`."""
-    return load_pipeline(FAMILY, device=device, dtype=dtype, weights=weights, settings=settings)

@@ -52,7 +52,7 @@ class Plan:
         pass, which holds at the card's default size. Steps that Restart repeats are not in it: how many there are, only
         the loaded scheduler knows."""
         request = self.requests[variant][0]
-        passes = generators.cost(self.card.name, request.guidance)
+        passes = generators.get(self.card.name).cost(request.guidance)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
 
     def scored(self, metric: MetricCard, variant: str) -> list[bool]:
@@ -105,7 +105,7 @@ def make_plan(
         for v in variants
     }
     for made in requests.values():
-        generators.check(made[0])
+        generators.get(model).check(made[0])
     return Plan(
         suite=suite,
         card=card,
@@ -134,7 +134,7 @@ def _variant(card: ModelCard, name: str) -> Variant:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise StgEvalError(f"unknown guidance {name!r} for {card.name}{hint} (presets: {', '.join(card.presets)})")
     guidance = Guidance.parse(name)
-    generators.cost(card.name, guidance)  # refuses now what the model does not have: a layer, a kind of attention
+    generators.get(card.name).cost(guidance)  # refuses now what the model does not have: a layer, a kind of attention
     for preset in card.presets.values():
         if preset.guidance == guidance:
             return Variant(name=name, guidance=guidance, published=preset.published, source=preset.source)

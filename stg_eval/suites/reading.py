@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from stg_eval.metrics import registry
-from stg_eval.suites.sources import DATASETS
+from stg_eval.suites.sources import DATASETS, others
 from stg_eval.suites.suite import Suite
 from stg_eval.types import Guidance, StgEvalError
 
@@ -123,6 +123,8 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
         if not isinstance(value, str) or not value:
             raise fail(f"must be text, not {value!r}")
         choices = {"dataset": list(DATASETS), "cluster": ["case", "sample"]}.get(name)
+        if name == "dataset" and value not in DATASETS:  # plug-ins are not even imported for a dataset of our own
+            choices = [*DATASETS, *others()]
         if choices and value not in choices:
             near = get_close_matches(value, choices, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -1,10 +1,18 @@
-"""Where a suite's cases come from: the data sets by name."""
+"""Where a suite's cases come from: the data sets by name, and those that other packages bring along.
+
+[project.entry-points."stg_eval.datasets"]
+mine = "my_package:open_dataset"
+"""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
 
 from stg_eval.datasets.dataset import Dataset
+from stg_eval.plug_ins import plug_ins
 from stg_eval.suites.suite import Suite
 
 DATASETS: dict[str, str] = {
@@ -20,7 +28,20 @@ DATASETS: dict[str, str] = {
 """Name -> module with open_dataset(name, options, reference_clips) -> Dataset."""
 
 
+@cache
+def others() -> Mapping[str, Callable[..., Dataset]]:
+    """Name -> open_dataset of other packages; see `stg_eval.plug_ins`."""
+
+    def name_of(name: str, loaded: Any) -> str:
+        if not callable(loaded):
+            raise TypeError(f"it is a {type(loaded).__name__}, not a function open_dataset(name, options, clips)")
+        return name
+
+    return plug_ins("stg_eval.datasets", name_of, DATASETS)
+
+
 def open_dataset(suite: Suite) -> Dataset:
     """The suite's dataset. Raises StgEvalError for an unknown option; missing data shows in `Dataset.missing`."""
-    module = importlib.import_module(DATASETS[suite.dataset])
-    return module.open_dataset(suite.dataset, suite.dataset_options, suite.reference_clips)  # type: ignore[no-any-return]
+    name = suite.dataset
+    opener = importlib.import_module(DATASETS[name]).open_dataset if name in DATASETS else others()[name]
+    return opener(name, suite.dataset_options, suite.reference_clips)  # type: ignore[no-any-return]

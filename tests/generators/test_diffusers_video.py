@@ -16,7 +16,7 @@ from PIL import Image
 
 from stg_eval import generators
 from stg_eval.generators import ModelCard
-from stg_eval.generators.diffusers_video import enough_memory
+from stg_eval.generators.loading import enough_memory
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 RANDOM = "random-weights(seed=0)"
@@ -44,7 +44,7 @@ def load(loaded: dict[str, Any]) -> Any:
     def load(name: str) -> Any:
         if name not in loaded:
             settings = generators.card(name).settings
-            loaded[name] = generators.load(name, device="cpu", dtype="float32", weights=RANDOM, settings=settings)
+            loaded[name] = generators.get(name).load(device="cpu", dtype="float32", weights=RANDOM, settings=settings)
         return loaded[name]
 
     return load
@@ -103,7 +103,7 @@ def test_every_card_has_the_presets_and_a_pinned_checkpoint(card: ModelCard) -> 
 
 @pytest.mark.parametrize("card", cards(), ids=MODELS)
 def test_costs_order_as_the_work_does(card: ModelCard) -> None:
-    none, cfg, stg = (generators.cost(card.name, card.presets[name].guidance) for name in ("none", "cfg", "stg"))
+    none, cfg, stg = (generators.get(card.name).cost(card.presets[name].guidance) for name in ("none", "cfg", "stg"))
     assert (none, cfg) == (1, 2)
     assert 2 < stg < 4
 
@@ -111,7 +111,7 @@ def test_costs_order_as_the_work_does(card: ModelCard) -> None:
 def test_costs_are_the_counted_ones() -> None:
     # the floors of FLOPs over CFG's, each within 1 %
     def ratio(name: str, text: str) -> float:
-        return generators.cost(name, Guidance.parse(text)) / 2
+        return generators.get(name).cost(Guidance.parse(text)) / 2
 
     assert ratio("svd", "cfg3+stg-a[8]s2t2") == pytest.approx(1.587, rel=0.01)
     assert ratio("svd", "cfg3+stg-a[up_blocks.1.attentions.0]s2") == pytest.approx(1.298, rel=0.01)
@@ -125,7 +125,7 @@ def test_costs_are_the_counted_ones() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_smoke_settings_are_sizes_the_model_can_make(load: Any, image: Path, name: str) -> None:
-    smoke = generators.smoke_settings(name)
+    smoke = generators.get(name).smoke
     assert smoke["weights"] == RANDOM
     changes = {key: smoke[key] for key in ("height", "width", "num_frames")}
     asked = request(name, "cfg99+stg-a[0.0]w1", image, **changes)
@@ -172,7 +172,7 @@ def test_same_seed_makes_the_same_random_weights(image: Path) -> None:
     clips = []
     for seed in (0, 0, 1):
         weights = f"random-weights(seed={seed})"
-        ltx = generators.load("ltx", device="cpu", dtype="float32", weights=weights, settings={})
+        ltx = generators.get("ltx").load(device="cpu", dtype="float32", weights=weights, settings={})
         clips.append(ltx.generate([request("ltx", "none", image)])[0])
     assert np.array_equal(clips[0], clips[1])
     assert not np.array_equal(clips[0], clips[2])
@@ -180,7 +180,7 @@ def test_same_seed_makes_the_same_random_weights(image: Path) -> None:
 
 @pytest.mark.parametrize("name", ["svd", "mochi", "wan"])
 def test_half_precision_clips_are_near_those_in_full(load: Any, image: Path, name: str) -> None:
-    half = generators.load(name, device="cpu", dtype="bfloat16", weights=RANDOM, settings={})
+    half = generators.get(name).load(device="cpu", dtype="bfloat16", weights=RANDOM, settings={})
     asked = request(name, "stg", image)
     (found,), (full,) = half.generate([asked]), load(name).generate([asked])
     assert 0 < np.abs(found.astype(float) - full).mean() < 10
@@ -271,13 +271,13 @@ def test_what_cannot_be_loaded_says_what_to_do(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked = {"device": "cpu", "dtype": "float32", "weights": RANDOM, "settings": {}} | change
     with pytest.raises(StgEvalError, match=message) as stop:
-        generators.load("mochi", **asked)
+        generators.get("mochi").load(**asked)
     assert "\n" not in str(stop.value)
 
 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StgEvalError, match="holds no MochiPipeline"):
-        generators.load("mochi", device="cpu", dtype="float32", weights=str(tmp_path), settings={})
+        generators.get("mochi").load(device="cpu", dtype="float32", weights=str(tmp_path), settings={})
 
 
 @pytest.mark.parametrize("variant", [None, "bf16"])
@@ -287,7 +287,7 @@ def test_a_broken_folder_is_refused_for_what_is_broken_in_it(load: Any, tmp_path
     (file,) = (tmp_path / "vae").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(StgEvalError, match=rf"holds no MochiPipeline .*{file.name}"):
-        generators.load("mochi", device="cpu", dtype="bfloat16", weights=str(tmp_path), settings={})
+        generators.get("mochi").load(device="cpu", dtype="bfloat16", weights=str(tmp_path), settings={})
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_hub_errors_become_advice(error: str, message: str, monkeypatch: pytest.
 
     monkeypatch.setattr(diffusers.MochiPipeline, "from_pretrained", refuse)
     with pytest.raises(StgEvalError, match=message):
-        generators.load("mochi", device="cpu", dtype="float32", weights="a/b", settings={})
+        generators.get("mochi").load(device="cpu", dtype="float32", weights="a/b", settings={})
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_memory_advice_names_only_settings_that_the_model_has_and_that_have_more
 def test_a_decoder_without_tiles_says_so() -> None:
     assert "vae_tiling" not in generators.card("svd").settings
     with pytest.raises(StgEvalError, match="AutoencoderKLTemporalDecoder cannot decode in tiles"):
-        generators.load("svd", device="cpu", dtype="float32", weights=RANDOM, settings={"vae_tiling": True})
+        generators.get("svd").load(device="cpu", dtype="float32", weights=RANDOM, settings={"vae_tiling": True})
 
 
 def test_other_errors_pass_through(load: Any, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,8 +368,8 @@ def test_other_errors_pass_through(load: Any, image: Path, monkeypatch: pytest.M
 def test_a_local_folder_is_a_checkpoint(load: Any, image: Path, tmp_path: Path) -> None:
     ltx = load("ltx")
     ltx.pipeline.save_pretrained(tmp_path / "mine")
-    local = generators.load(
-        "ltx", device="cpu", dtype="float32", weights=str(tmp_path / "mine"), settings={"vae_tiling": True}
+    local = generators.get("ltx").load(
+        device="cpu", dtype="float32", weights=str(tmp_path / "mine"), settings={"vae_tiling": True}
     )
     asked = request("ltx", "stg", image)
     assert np.array_equal(local.generate([asked])[0], ltx.generate([asked])[0])  # smaller than one tile

@@ -13,9 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stg_eval import generators
 from stg_eval.datasets import sprites
-from stg_eval.generators.tiny.card import CARD, WEIGHTS, cost
+from stg_eval.generators.tiny.card import CARD, MODEL, WEIGHTS
 from stg_eval.generators.tiny.generator import TinyGenerator
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.metrics import sprites_c3d
@@ -26,7 +25,7 @@ CASES = tuple(sprites.cases())
 
 @pytest.fixture(scope="module")
 def tiny() -> TinyGenerator:
-    return generators.load("tiny", device="cpu", dtype="float32", weights=CARD.weights, settings={})  # type: ignore[return-value]
+    return MODEL.load(device="cpu", dtype="float32", weights=CARD.weights, settings={})  # type: ignore[return-value]
 
 
 def request(guidance: str, number: int = 0, *, steps: int = 3, seed: int = 500) -> Request:
@@ -160,7 +159,7 @@ def test_cost_counts_the_blocks_that_run(tiny: TinyGenerator) -> None:
         finally:
             for handle in handles:
                 handle.remove()
-        assert sum(rows) / 16 / 2 == pytest.approx(cost(request(text).guidance)), text
+        assert sum(rows) / 16 / 2 == pytest.approx(MODEL.cost(request(text).guidance)), text
 
 
 def test_weights_are_small_half_precision_and_in_the_key(tiny: TinyGenerator) -> None:
@@ -185,13 +184,13 @@ def test_bad_input_is_one_line(tiny: TinyGenerator, tmp_path: Path) -> None:
     with pytest.raises(StgEvalError, match="no layer '9'"):
         tiny.generate([request("cfg2+stg-a[9]s1t1")])
     with pytest.raises(StgEvalError, match="no settings"):
-        generators.load("tiny", device="cpu", dtype="float32", weights=CARD.weights, settings={"speed": 2})
+        MODEL.load(device="cpu", dtype="float32", weights=CARD.weights, settings={"speed": 2})
     with pytest.raises(StgEvalError, match="dtype is one of float32"):
-        generators.load("tiny", device="cpu", dtype="foo", weights=CARD.weights, settings={})
+        MODEL.load(device="cpu", dtype="foo", weights=CARD.weights, settings={})
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     for path in (tmp_path / "absent.safetensors", tmp_path / "other.safetensors"):
         with pytest.raises(StgEvalError, match="tiny"):
-            generators.load("tiny", device="cpu", dtype="float32", weights=str(path), settings={})
+            MODEL.load(device="cpu", dtype="float32", weights=str(path), settings={})
 
 
 def test_a_clip_that_is_not_finite_is_an_error_in_its_place(tiny: TinyGenerator) -> None:

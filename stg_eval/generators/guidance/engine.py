@@ -274,9 +274,9 @@ class _Run:
             return block, skips.residual(self.layer_map.streams)
         attention = block.get_submodule(self.layer_map.attention)
         if self.guidance.method == "stg-a":
-            return attention, skips.identity(attention)
+            return attention, skips.identity(attention, self.layer_map.joint_identity)
         if self.guidance.method == "stg-i":
-            return attention, skips.attention_input(attention)
+            return attention, skips.attention_input(joint=bool(self.layer_map.joint_identity))
         if grid is None:
             raise StgEvalError(f"SEG needs the token grid, which the layer map of {self.layer_map.model} does not tell")
         projection, fused = skips.query_projection(attention)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from stg_eval.types import Guidance, StgEvalError
@@ -49,6 +49,9 @@ class LayerMap:
     """Keyword inputs of the denoiser that have no batch dimension, such as rotary embeddings."""
     channels: int | None = None
     """Output channels (dim 1) that are the prediction, None for all (Open-Sora also emits a variance)."""
+    joint_identity: Mapping[str, Callable[[nn.Module], Callable[..., Any]]] = field(default_factory=dict)
+    """For attention over video and text together: name of the processor -> the function that gives, for an attention,
+    the forward in which video attends to itself and text only, as `skips.joint_identity` computes it."""
     grid: Callable[[Sequence[Any], Mapping[str, Any]], tuple[int, int, int]] | None = None
     """(frames, height, width) of the latents from the denoiser's inputs; only SEG, which blurs over them, needs it."""
 
@@ -66,6 +69,19 @@ def stack(*, spatial: str = "", temporal: str = "", joint: str = "") -> Callable
         return [Layer({kind: f"{path}.{i}" for kind, path in found.items()}) for i in range(count)]
 
     return layers
+
+
+def latent_grid(
+    name: str, *, frames: int, patch: int = 1
+) -> Callable[[Sequence[Any], Mapping[str, Any]], tuple[int, int, int]]:
+    """A `LayerMap.grid` for denoisers that take the latents as input `name`, or first: their dim `frames` and the last
+    two, these over `patch`, since a token is patch x patch latents."""
+
+    def grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
+        x = kwargs[name] if name in kwargs else args[0]
+        return x.shape[frames], x.shape[-2] // patch, x.shape[-1] // patch
+
+    return grid
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ def residual(streams: Sequence[str]) -> Forward:
     return forward
 
 
-def attention_input(attention: nn.Module) -> Forward:
-    """The attention returns its input, so the block adds norm(x) to x: the deleted public SVD variant of STG-R."""
-    streams = ("hidden_states", "encoder_hidden_states") if _is_joint(attention) else ("hidden_states",)
-    positional = residual(streams)
+def attention_input(joint: bool) -> Forward:
+    """The attention returns its input, so the block adds norm(x) to x: the deleted public SVD variant of STG-R.
+
+    joint: the attention is over video and text together and returns both.
+    """
+    positional = residual(("hidden_states", "encoder_hidden_states") if joint else ("hidden_states",))
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not args and "hidden_states" not in kwargs:  # an attention outside diffusers names its input otherwise
@@ -42,21 +44,21 @@ def attention_input(attention: nn.Module) -> Forward:
     return forward
 
 
-def identity(attention: nn.Module) -> Forward:
+def identity(attention: nn.Module, joint: Mapping[str, Callable[[nn.Module], Forward]]) -> Forward:
     """STG-A: the map of video tokens to video tokens becomes the identity, so each token attends to itself.
 
-    Self-attention: output = out(values). Joint text-video attention: see `_joint_identity`.
+    Self-attention: output = out(values). Joint text-video attention: what `joint` has for its processor, see LayerMap.
     Raises StgEvalError for an attention whose processor is not known.
     """
     a: Any = attention
     if hasattr(a, "qkv") and hasattr(a, "proj"):
         return lambda hidden_states, *_, **__: a.proj(a.qkv(hidden_states).chunk(3, dim=-1)[2])
-    name = _processor(attention)
+    name = type(getattr(attention, "processor", None)).__name__
+    if name in joint:
+        return joint[name](attention)
     if name in _SELF_ATTENTION:
         return _self_identity(attention)
-    if name in _JOINT:
-        return _JOINT[name](attention)
-    known = ", ".join((*_SELF_ATTENTION, *_JOINT))
+    known = ", ".join((*_SELF_ATTENTION, *joint))
     raise StgEvalError(
         f"cannot skip {type(attention).__name__}: its processor {name} is unknown, the skip might do nothing; "
         f"set the model's default attention processor (known: {known})"
@@ -97,14 +99,6 @@ def query_projection(attention: Any) -> tuple[nn.Module, bool]:
     return attention.to_q, False
 
 
-def _processor(attention: nn.Module) -> str:
-    return type(getattr(attention, "processor", None)).__name__
-
-
-def _is_joint(attention: nn.Module) -> bool:
-    return _processor(attention) in _JOINT
-
-
 def _self_identity(attention: nn.Module) -> Forward:
     if getattr(attention, "fused_projections", False):
         raise StgEvalError("cannot skip an attention with fused projections: call unfuse_qkv_projections() first")
@@ -122,7 +116,7 @@ def _self_identity(attention: nn.Module) -> Forward:
     return forward
 
 
-def _joint_identity(
+def joint_identity(
     q: Tensor, k: Tensor, v: Tensor, text_q: Tensor, text_k: Tensor, text_v: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Joint attention whose video-to-video part is the identity, in O(N L) for N video and L text tokens.
@@ -138,87 +132,7 @@ def _joint_identity(
     return video, text
 
 
-def _mochi(attention: nn.Module) -> Forward:
-    """diffusers' MochiAttnProcessor2_0: text has projections of its own; invalid text tokens take no part."""
-
-    def forward(
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor,
-        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
-        **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        a: Any = attention
-
-        def heads(x: Tensor, norm: nn.Module | None = None) -> Tensor:
-            x = x.unflatten(2, (a.heads, -1))
-            return x if norm is None else norm(x)
-
-        q, k = heads(a.to_q(hidden_states), a.norm_q), heads(a.to_k(hidden_states), a.norm_k)
-        v = heads(a.to_v(hidden_states))
-        text = (
-            heads(a.add_q_proj(encoder_hidden_states), a.norm_added_q),
-            heads(a.add_k_proj(encoder_hidden_states), a.norm_added_k),
-            heads(a.add_v_proj(encoder_hidden_states)),
-        )
-        if image_rotary_emb is not None:
-            q, k = _rotate(q, *image_rotary_emb), _rotate(k, *image_rotary_emb)
-        q, k, v, text_q, text_k, text_v = (x.transpose(1, 2) for x in (q, k, v, *text))
-        video_out, text_out = [], []
-        for i, mask in enumerate(attention_mask.bool()):
-            valid = mask.nonzero().flatten()
-            row = slice(i, i + 1)
-            video, words = _joint_identity(
-                q[row], k[row], v[row], *(x[row][:, :, valid] for x in (text_q, text_k, text_v))
-            )
-            video_out.append(video)
-            # the stock processor packs the valid tokens' outputs to the front and pads with zeros
-            text_out.append(F.pad(words, (0, 0, 0, text_q.shape[2] - words.shape[2])))
-        video = torch.cat(video_out).transpose(1, 2).flatten(2)
-        words = torch.cat(text_out).transpose(1, 2).flatten(2)
-        return a.to_out[1](a.to_out[0](video)), a.to_add_out(words) if hasattr(a, "to_add_out") else words
-
-    return forward
-
-
-def _cogvideox(attention: nn.Module) -> Forward:
-    """diffusers' CogVideoXAttnProcessor2_0: text and video share the projections; text comes first."""
-
-    def forward(
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        image_rotary_emb: Any = None,
-        **_: Any,
-    ) -> tuple[Tensor, Tensor]:
-        from diffusers.models.embeddings import apply_rotary_emb
-
-        a: Any = attention
-        length = encoder_hidden_states.shape[1]
-        both = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        q, k, v = (f(both).unflatten(2, (a.heads, -1)).transpose(1, 2) for f in (a.to_q, a.to_k, a.to_v))
-        q = q if a.norm_q is None else a.norm_q(q)
-        k = k if a.norm_k is None else a.norm_k(k)
-        (text_q, q), (text_k, k), (text_v, v) = ((x[:, :, :length], x[:, :, length:]) for x in (q, k, v))
-        if image_rotary_emb is not None:
-            q, k = apply_rotary_emb(q, image_rotary_emb), apply_rotary_emb(k, image_rotary_emb)
-        video, text = _joint_identity(q, k, v, text_q, text_k, text_v)
-        out = torch.cat([text, video], dim=2).transpose(1, 2).flatten(2)
-        out = a.to_out[1](a.to_out[0](out))
-        return out[:, length:], out[:, :length]
-
-    return forward
-
-
 _SELF_ATTENTION = ("AttnProcessor", "AttnProcessor2_0", "LTXVideoAttnProcessor", "WanAttnProcessor")
-_JOINT: Mapping[str, Callable[[nn.Module], Forward]] = {
-    "MochiAttnProcessor2_0": _mochi,
-    "CogVideoXAttnProcessor2_0": _cogvideox,
-}
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
-    return torch.stack([(even * cos - odd * sin).to(x.dtype), (even * sin + odd * cos).to(x.dtype)], dim=-1).flatten(-2)
 
 
 def _shape_of(tokens: int, height: int, width: int) -> tuple[int, int]:

@@ -12,17 +12,23 @@ from torch import Tensor
 from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import Predictions
 from stg_eval.generators.guidance.schedulers import clean_sample_of, replaced_methods
+from stg_eval.types import StgEvalError
 
 
 @contextmanager
-def one_step(scheduler: Any, predictions: Predictions, step: int) -> Iterator[dict[str, Tensor]]:
+def one_step(
+    scheduler: Any, predictions: Predictions, step: int, num_inference_steps: int
+) -> Iterator[dict[str, Tensor]]:
     """Collect, at `step` (0 is the first) of the run within the context, the clean sample that each prediction implies.
 
     Gives a dictionary that is filled at that step: "c", "u", "weak-spatial", "weak-temporal", "weak-joint", "cfg",
     "stg", those of them that the guidance has, each x0 in the shape of the latents, float32. "stg" is the output
     the scheduler gets, "cfg" that without the skip term, both rescaled if the guidance has rescale. Open it within
-    `guided`, and give its predictions. Raises StgEvalError for a scheduler that does not tell its clean samples.
+    `guided`, and give its predictions. Raises StgEvalError for a step that there is not, and for a scheduler that does
+    not tell its clean samples.
     """
+    if not 0 <= step < num_inference_steps:
+        raise StgEvalError(f"step {step} is not one of the {num_inference_steps} steps, 0 is the first")
     views: dict[str, Tensor] = {}
     clean_sample = clean_sample_of(scheduler)
     advance, count = scheduler.step, 0

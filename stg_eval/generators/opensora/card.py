@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.guidance.costs import stack_cost
+from stg_eval.generators.diffusers_video import DiffusersModel
 from stg_eval.generators.guidance.layers import LayerMap, stack
-from stg_eval.generators.opensora.hub import TEXT_ENCODER, TRANSFORMER, VAE
-from stg_eval.generators.opensora.sizes import image_size
-from stg_eval.types import Guidance, JSONValue
+from stg_eval.generators.model import SMOKE, ModelCard, Preset, torch_dtype
+from stg_eval.generators.opensora.hub import CHECKPOINTS, TEXT_ENCODER, TRANSFORMER, VAE
+from stg_eval.generators.opensora.sizes import image_size, timestep_shift
+from stg_eval.generators.random_weights import is_random
+from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
 
 _HEIGHT, _WIDTH = image_size("240p", "9:16")
 _METRICS = ("imaging_quality", "aesthetic_quality", "motion_smoothness", "dynamic_degree", "temporal_flickering")
@@ -32,8 +33,6 @@ CARD = ModelCard(
     fps=24.0,
     num_inference_steps=30,
     dtype="bfloat16",
-    encoding="h264-crf17",
-    batch_size=1,
     presets={
         "none": Preset(Guidance()),
         "cfg": _preset("cfg7", (0.561, 0.493, 0.982, 0.902, 0.975), "Table 1"),
@@ -46,23 +45,11 @@ CARD = ModelCard(
         "camera_motion": None,  # and " camera motion: pan right."
         "vae": VAE,
         "text_encoder": TEXT_ENCODER,
-        "offload": "none",  # see stg_eval.generators.diffusers_video.MEMORY_SETTINGS
+        "offload": "none",  # see stg_eval.generators.loading.MEMORY_SETTINGS
     },
     tflops_per_pass=13.5,
     num_layers=28,
-    licence="Apache-2.0",
 )
-
-SMOKE: dict[str, JSONValue] = {
-    "weights": "random-weights(seed=0)",
-    "dtype": "float32",
-    "height": 128,
-    "width": 136,
-    "num_frames": 17,
-    "num_inference_steps": 2,
-}
-"""Small and random: a clip in a second on a CPU, of an odd latent width as the released size has. VBench's networks see
-nothing below 121 pixels a side."""
 
 
 def _token_grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -70,29 +57,63 @@ def _token_grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, in
     return latents.shape[2], math.ceil(latents.shape[3] / 2), math.ceil(latents.shape[4] / 2)
 
 
-LAYER_MAP = LayerMap(
-    model="Open-Sora",
-    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
-    attention="attn",
-    streams=("x",),
-    channels=4,
-    grid=_token_grid,
+def arguments(request: Request) -> dict[str, Any]:
+    """What the pipeline needs beside the common arguments."""
+    settings = dict(request.settings)
+    return {
+        "prompt": request.case.prompt,
+        "fps": request.fps,
+        "guidance_scale": request.guidance.cfg_scale,
+        **{name: settings.get(name) for name in ("aesthetic_score", "motion_score", "camera_motion")},
+    }
+
+
+class OpenSora(DiffusersModel):
+    """Open-Sora's pipeline comes in three parts, and shows prompts only."""
+
+    def check(self, request: Request) -> None:
+        """See `Model.check`; also refuses 2 to 16 frames, a negative prompt and a first frame."""
+        super().check(request)
+        timestep_shift(request.num_frames, request.height, request.width)
+        if request.case.negative_prompt or request.case.image:
+            raise StgEvalError(
+                f"opensora shows prompts only, and case {request.case.id!r} has a negative prompt or a first frame; "
+                "remove it"
+            )
+
+    def open(self, *, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Any:
+        """`weights` is the transformer's hub id or local folder; settings `vae` and `text_encoder` name the other two.
+
+        ``random-weights(seed=0)`` is a tiny model of all 28 layers for trying things out on a CPU, and
+        ``random-weights(full,seed=0)`` one of the released size for timing; their clips are noise. Raises StgEvalError
+        where a part is missing, incomplete or of another kind.
+        """
+        kind = torch_dtype(dtype)
+        from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
+        from stg_eval.generators.opensora.small import small_pipeline
+
+        if is_random(weights):
+            return small_pipeline(weights, kind)
+        parts = {**self.card.settings, **settings}
+        return OpenSoraPipeline.from_pretrained(weights, str(parts["vae"]), str(parts["text_encoder"]), kind)
+
+
+MODEL = OpenSora(
+    card=CARD,
+    pipeline="OpenSoraPipeline",
+    arguments=arguments,
+    layer_map=LayerMap(
+        model="Open-Sora",
+        layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
+        attention="attn",
+        streams=("x",),
+        channels=4,
+        grid=_token_grid,
+    ),
+    batch_order="cu",
+    size_multiple=1,
+    clip_multiple=8,
+    smoke={**SMOKE, "width": 136, "num_frames": 17},  # an odd latent width, as the released size has
+    checkpoints=CHECKPOINTS,
 )
 """Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
-
-
-def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
-    return stack_cost(guidance, LAYER_MAP, CARD.num_layers)
-
-
-def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
-    """`weights` is the transformer's hub id or local folder; settings `vae` and `text_encoder` name the other two.
-
-    ``random-weights(seed=0)`` is a tiny model of all 28 layers for trying things out on a CPU, and
-    ``random-weights(full,seed=0)`` one of the released size for timing; their clips are noise. Raises StgEvalError
-    where a part is missing, incomplete or of another kind.
-    """
-    from stg_eval.generators.opensora.generator import OpenSoraGenerator
-
-    return OpenSoraGenerator(device=device, dtype=dtype, weights=weights, settings=settings)

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from stg_eval.generators import Generator, ModelCard, Preset
-from stg_eval.generators.guidance.costs import stack_cost
 from stg_eval.generators.guidance.layers import LayerMap, stack
+from stg_eval.generators.model import Generator, Model, ModelCard, Preset
 from stg_eval.types import Guidance, JSONValue, StgEvalError
 
 WEIGHTS = Path(__file__).with_name("tiny.safetensors")
@@ -33,36 +32,37 @@ CARD = ModelCard(
     },
     tflops_per_pass=0.00039,  # counted, see the tests
     num_layers=8,
-    licence="Apache-2.0",
 )
 
-LAYER_MAP = LayerMap(
-    model="tiny",
-    layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
-    attention="attn",
-    grid=lambda args, kwargs: (args[0].shape[2], args[0].shape[3] // 4, args[0].shape[4] // 4),
+
+class Tiny(Model):
+    """The embedded model."""
+
+    def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
+        """The embedded model, or another checkpoint of `train.py`: `weights` is its path (.safetensors).
+
+        Raises StgEvalError for weights that are neither, and for settings: this model has none.
+        """
+        from stg_eval.generators.tiny.generator import TinyGenerator
+
+        if settings:
+            raise StgEvalError(f"tiny has no settings; leave out {', '.join(settings)}")
+        path = WEIGHTS if weights == self.card.weights else Path(weights)
+        if path.suffix != ".safetensors" or not path.is_file():
+            raise StgEvalError(
+                f"no weights {weights!r} for tiny: leave weights out for the embedded ones, or give a .safetensors "
+                "file that python -m stg_eval.generators.tiny.train wrote"
+            )
+        return TinyGenerator(path, self.layer_map, device=device, dtype=dtype)
+
+
+MODEL = Tiny(
+    card=CARD,
+    layer_map=LayerMap(
+        model="tiny",
+        layers=stack(spatial="spatial_blocks", temporal="temporal_blocks"),
+        attention="attn",
+        grid=lambda args, kwargs: (args[0].shape[2], args[0].shape[3] // 4, args[0].shape[4] // 4),
+    ),
 )
 """Layers count from 0; layer i is spatial_blocks.i and temporal_blocks.i."""
-
-
-def cost(guidance: Guidance) -> float:
-    """Passes of the denoiser a step; see `stg_eval.generators.cost`."""
-    return stack_cost(guidance, LAYER_MAP, CARD.num_layers)
-
-
-def load(*, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
-    """The embedded model, or another checkpoint of `train.py`: `weights` is its path (.safetensors).
-
-    Raises StgEvalError for weights that are neither, and for settings: this model has none.
-    """
-    from stg_eval.generators.tiny.generator import TinyGenerator
-
-    if settings:
-        raise StgEvalError(f"tiny has no settings; leave out {', '.join(settings)}")
-    path = WEIGHTS if weights == CARD.weights else Path(weights)
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise StgEvalError(
-            f"no weights {weights!r} for tiny: leave weights out for the embedded ones, or give a .safetensors file "
-            "that python -m stg_eval.generators.tiny.train wrote"
-        )
-    return TinyGenerator(path, device=device, dtype=dtype)

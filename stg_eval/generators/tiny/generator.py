@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stg_eval.generators import to_uint8, torch_dtype
 from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import BatchOrder, guided
+from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.guidance.views import one_step
-from stg_eval.generators.tiny.card import LAYER_MAP
+from stg_eval.generators.model import to_uint8, torch_dtype
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.types import Case, Request, StgEvalError
 
@@ -25,7 +25,8 @@ from stg_eval.types import Case, Request, StgEvalError
 class TinyGenerator:
     """A loaded model. See `stg_eval.generators.Generator`."""
 
-    def __init__(self, weights: Path, *, device: str, dtype: str) -> None:
+    def __init__(self, weights: Path, layer_map: LayerMap, *, device: str, dtype: str) -> None:
+        self.layer_map = layer_map
         self.device, self.dtype = torch.device(device), torch_dtype(dtype)
         self.denoiser = TinyDiT()
         try:
@@ -44,12 +45,7 @@ class TinyGenerator:
 
     @torch.inference_mode()
     def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
-        """The clean clips that each prediction of one step implies (Fig. 18 and 19); step 0 is the first.
-
-        Keys: see `stg_eval.generators.guidance.views.one_step`.
-        """
-        if not 0 <= step < request.num_inference_steps:
-            raise StgEvalError(f"step {step} is not one of the {request.num_inference_steps} steps, 0 is the first")
+        """See `Generator`."""
         views = self._sample([request], step)[1]
         return {name: _frames(latents)[0] for name, latents in views.items()}
 
@@ -73,10 +69,19 @@ class TinyGenerator:
         with ExitStack() as stack:
             predictions = stack.enter_context(
                 guided(
-                    self.denoiser, guidance, LAYER_MAP, batch_order=order, scheduler=scheduler, generators=generators
+                    self.denoiser,
+                    guidance,
+                    self.layer_map,
+                    batch_order=order,
+                    scheduler=scheduler,
+                    generators=generators,
                 )
             )
-            views = {} if step is None else stack.enter_context(one_step(scheduler, predictions, step))
+            views = (
+                {}
+                if step is None
+                else stack.enter_context(one_step(scheduler, predictions, step, first.num_inference_steps))
+            )
             scheduler.set_timesteps(sigmas=np.linspace(1, 0, first.num_inference_steps, endpoint=False).tolist())
             for t in scheduler.timesteps:
                 velocity = self._velocity(latents, float(t) / 1000, labels, guidance.cfg_scale)

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
-from stg_eval.generators.guidance import LayerMap, guided, maps
-from stg_eval.generators.random_weights import random_pipeline
+from stg_eval import generators
+from stg_eval.generators.diffusers_video import DiffusersModel
+from stg_eval.generators.guidance import LayerMap, guided
 from stg_eval.types import Guidance
 
 NOISE = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
@@ -23,54 +24,48 @@ NOISE = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
 
 @dataclass(frozen=True)
 class Model:
-    """A pipeline, how it is called, and which of its inputs hold one row a sample."""
+    """A model, how its pipeline is called, and which of its denoiser's inputs hold one row a sample."""
 
-    kind: str
-    layer_map: LayerMap
+    model: DiffusersModel
     call: dict[str, Any]
     scale: str
     rows: tuple[str | int, ...]
-    denoiser: str = "transformer"
-    batch_order: Any = "uc"
+
+    @property
+    def layer_map(self) -> LayerMap:
+        return self.model.layer_map
 
 
 MODELS = {
     "svd": Model(
-        "StableVideoDiffusionPipeline",
-        maps.SVD,
+        generators.get("svd"),  # type: ignore[arg-type]
         {"image": [Image.fromarray(NOISE)], "height": 128, "width": 128, "num_frames": 3},
         "max_guidance_scale",
         (0, "encoder_hidden_states", "added_time_ids"),
-        "unet",
     ),
     "mochi": Model(
-        "MochiPipeline",
-        maps.MOCHI,
+        generators.get("mochi"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 13},
         "guidance_scale",
         ("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask"),
     ),
     "ltx": Model(
-        "LTXPipeline",
-        maps.LTX,
+        generators.get("ltx"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 64, "width": 96, "num_frames": 9},
         "guidance_scale",
         ("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask"),
     ),
     "cogvideox": Model(
-        "CogVideoXPipeline",
-        maps.COGVIDEOX,
+        generators.get("cogvideox"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 9},
         "guidance_scale",
         ("hidden_states", "encoder_hidden_states", "timestep"),
     ),
     "wan": Model(
-        "WanPipeline",
-        maps.WAN,
+        generators.get("wan"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 9},
         "guidance_scale",
         (),
-        batch_order="c,u",
     ),
 }
 
@@ -105,7 +100,7 @@ class Widened(TorchFunctionMode):
 
 @functools.cache
 def _pipeline(name: str, dtype: torch.dtype) -> Any:
-    pipeline = random_pipeline(MODELS[name].kind, "random-weights(seed=0)")
+    pipeline = MODELS[name].model.open(dtype="float32", weights="random-weights(seed=0)", settings={})
     if name == "svd":  # encoding the image would take as long as a step, and no guidance reaches it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -158,7 +153,7 @@ class Bench:
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        return getattr(self.pipeline, self.model.denoiser)  # type: ignore[no-any-return]
+        return getattr(self.pipeline, self.model.model.denoiser)  # type: ignore[no-any-return]
 
     def trajectory(
         self,
@@ -186,7 +181,7 @@ class Bench:
     def guided(self, text: str, *, batch: int = 1, steps: int = 2, **options: Any) -> Trajectory:
         """A run under the engine, with the signature's CFG scale."""
         guidance = Guidance.parse(text)
-        order = self.model.batch_order if guidance.cfg_scale > 1 else "c"
+        order = self.model.model.batch_order if guidance.cfg_scale > 1 else "c"
         with guided(
             self.denoiser,
             guidance,

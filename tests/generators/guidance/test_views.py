@@ -22,7 +22,7 @@ def test_views_of_a_step_combine_as_the_formula_says(bench: Callable[[str], Benc
     plain = mochi.guided(str(guidance))
     with (
         guided(mochi.denoiser, guidance, mochi.model.layer_map, batch_order="uc") as predictions,
-        one_step(scheduler, predictions, 1) as views,
+        one_step(scheduler, predictions, 1, 3) as views,
     ):
         watched = mochi.trajectory(4.5)
     assert watched.equals(plain)  # looking changes nothing
@@ -40,7 +40,7 @@ def test_under_rescale_the_view_is_still_what_the_scheduler_gets(bench: Callable
     scheduler = mochi.pipeline.scheduler
     with (
         guided(mochi.denoiser, guidance, mochi.model.layer_map, batch_order="uc", scheduler=scheduler) as predictions,
-        one_step(scheduler, predictions, 1) as views,
+        one_step(scheduler, predictions, 1, 3) as views,
     ):
         latents = mochi.trajectory(4.5).latents
     # the last step of a flow goes to its clean sample
@@ -52,7 +52,7 @@ def test_a_scheduler_without_clean_samples_is_refused_before_the_first_step(
     bench: Callable[[str], Bench], name: str
 ) -> None:
     scheduler = bench(name).pipeline.scheduler
-    with pytest.raises(StgEvalError, match=type(scheduler).__name__), one_step(scheduler, Predictions(), 0):
+    with pytest.raises(StgEvalError, match=type(scheduler).__name__), one_step(scheduler, Predictions(), 0, 1):
         raise AssertionError("opened")
 
 
@@ -60,7 +60,7 @@ def test_views_without_cfg_and_skip_are_the_conditional_prediction_alone(bench: 
     svd = bench("svd")
     with (
         guided(svd.denoiser, Guidance(), svd.model.layer_map, batch_order="c") as predictions,
-        one_step(svd.pipeline.scheduler, predictions, 0) as views,
+        one_step(svd.pipeline.scheduler, predictions, 0, 1) as views,
     ):
         svd.trajectory(1)
     assert list(views) == ["c"]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline, rectified_flow
-from stg_eval.generators.opensora.random_weights import random_pipeline
+from stg_eval.generators.opensora.small import small_pipeline
 from stg_eval.generators.opensora.stdit3 import STDiT3
 from stg_eval.generators.opensora.vae import OpenSoraVAE
 
@@ -60,7 +60,7 @@ def golden_pipe(stdit3: STDiT3, vae: OpenSoraVAE) -> OpenSoraPipeline:
 
 @pytest.fixture(scope="session")
 def _small_pipe() -> OpenSoraPipeline:
-    pipe = random_pipeline("random-weights(seed=0)", torch.float32)
+    pipe = small_pipeline("random-weights(seed=0)", torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stg_eval.generators.opensora.card import CARD, SMOKE, cost, load
+from stg_eval.generators.opensora.card import CARD, MODEL
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 RANDOM = "random-weights(seed=0)"
@@ -23,7 +23,7 @@ SETTINGS = {
 }
 
 
-SMALL = SMOKE | {"height": 40, "width": 56}  # 5 x 7 latents; no network looks at these clips
+SMALL = {**MODEL.smoke, "height": 40, "width": 56}  # 5 x 7 latents; no network looks at these clips
 
 
 def _request(guidance: str = "cfg7", prompt: str = "a cat", seed: int = 0, **changes) -> Request:
@@ -41,7 +41,7 @@ def _request(guidance: str = "cfg7", prompt: str = "a cat", seed: int = 0, **cha
 
 @pytest.fixture(scope="module")
 def generator():
-    return load(device="cpu", dtype="float32", weights=SMOKE["weights"], settings=CARD.settings)
+    return MODEL.load(device="cpu", dtype="float32", weights=MODEL.smoke["weights"], settings=CARD.settings)
 
 
 def test_the_card_is_read_without_torch():
@@ -58,8 +58,8 @@ def test_presets_are_the_papers():
     }
     assert CARD.presets["stg"].published["imaging_quality"] == 0.606
     assert CARD.presets["stg-r"].published["temporal_flickering"] == 0.977
-    assert cost(CARD.presets["none"].guidance) == 1
-    assert cost(CARD.presets["cfg"].guidance) == 2
+    assert MODEL.cost(CARD.presets["none"].guidance) == 1
+    assert MODEL.cost(CARD.presets["cfg"].guidance) == 2
 
 
 def test_a_clip_is_the_same_to_the_bit_in_any_batch(generator):
@@ -82,7 +82,7 @@ def test_a_cfg_clip_is_the_same_before_and_after_skip_guidance(generator):
 
 def test_every_guidance_starts_from_the_same_noise(generator):
     starts = []
-    handle = generator.pipe.transformer.register_forward_pre_hook(
+    handle = generator.pipeline.transformer.register_forward_pre_hook(
         lambda module, args: starts.append(args[0][:1].clone())
     )
     for guidance in ("none", "cfg7", "cfg7+stg-a[11]s2t2"):
@@ -109,7 +109,7 @@ def test_relatives_of_the_guidance_run(generator, guidance):
 
 def test_restart_runs_its_interval_again(generator):
     calls = []
-    handle = generator.pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
+    handle = generator.pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
     generator.generate([_request("cfg7+restart[0.5,0.9]x2", num_inference_steps=4)])
     handle.remove()
     assert len(calls) > 4
@@ -137,15 +137,15 @@ def test_settings_that_are_left_out_are_the_cards(tmp_path):
     with pytest.raises(
         StgEvalError, match=str(tmp_path)
     ):  # the transformer's folder is looked at: it lacks nothing else
-        load(device="cpu", dtype="float32", weights=str(tmp_path), settings={})
+        MODEL.load(device="cpu", dtype="float32", weights=str(tmp_path), settings={})
     with pytest.raises(StgEvalError, match="dtype is one of float32"):
-        load(device="cpu", dtype="foo", weights=RANDOM, settings={})
+        MODEL.load(device="cpu", dtype="foo", weights=RANDOM, settings={})
 
 
 @pytest.mark.parametrize("weights", ["random-weights", "random-weights(small)", "random-weights(full)"])
 def test_random_weights_that_are_not_known_say_how_to_write_them(weights):
     with pytest.raises(StgEvalError, match=r"random-weights\(seed=0\) or random-weights\(full,seed=0\)"):
-        load(device="cpu", dtype="float32", weights=weights, settings=CARD.settings)
+        MODEL.load(device="cpu", dtype="float32", weights=weights, settings=CARD.settings)
 
 
 def test_a_whole_run_of_random_weights_ends_in_a_table(run_cli, tmp_path):

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from stg_eval.generators.guidance import guided
-from stg_eval.generators.opensora.card import CARD, cost
-from stg_eval.generators.opensora.generator import LAYER_MAP
+from stg_eval.generators.opensora.card import CARD, MODEL
 from stg_eval.generators.opensora.sizes import latent_size
 from stg_eval.generators.opensora.stdit3 import STDiT3
 from stg_eval.types import Guidance
@@ -24,7 +23,7 @@ KINDS = {"spatial": "s1", "temporal": "t1", "both": "w1"}
 @pytest.mark.parametrize("share_prefix", [True, False])
 def test_weak_predictions_equal_the_reference(stdit3, golden, inputs, method, kind, share_prefix):
     guidance = Guidance.parse(f"cfg1+{METHODS[method]}[2]{KINDS[kind]}")
-    with guided(stdit3, guidance, LAYER_MAP, batch_order="c", share_prefix=share_prefix) as predictions:
+    with guided(stdit3, guidance, MODEL.layer_map, batch_order="c", share_prefix=share_prefix) as predictions:
         stdit3(**inputs("basic"))
     expected = golden("skip_layer_extras.safetensors")[f"{method}/{kind}/out"][:, :4]
     (weak,) = predictions.weak.values()
@@ -57,7 +56,7 @@ def test_sharing_the_prefix_equals_full_weak_passes(request, layer, method, scal
     stdit3 = request.getfixturevalue("stdit3")
     guidance, outputs = Guidance.parse(f"cfg7+{method}[{layer}]{scales}"), []
     for share_prefix in (True, False):
-        with guided(stdit3, guidance, LAYER_MAP, batch_order="cu", share_prefix=share_prefix):
+        with guided(stdit3, guidance, MODEL.layer_map, batch_order="cu", share_prefix=share_prefix):
             outputs.append(stdit3(**_random_call(2 * samples)))
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-5)
 
@@ -65,7 +64,7 @@ def test_sharing_the_prefix_equals_full_weak_passes(request, layer, method, scal
 def test_guidance_adds_the_skip_term_of_the_conditional_rows_to_both_halves(stdit3):
     call = _random_call(4)
     strong = stdit3(**call)
-    with guided(stdit3, Guidance.parse("cfg7+stg-a[1]s2t3"), LAYER_MAP, batch_order="cu") as predictions:
+    with guided(stdit3, Guidance.parse("cfg7+stg-a[1]s2t3"), MODEL.layer_map, batch_order="cu") as predictions:
         steered = stdit3(**call)
     c, u, weak = strong[:2, :4], strong[2:, :4], predictions.weak
     delta = 2 * (c - weak["spatial"]) + 3 * (c - weak["temporal"])
@@ -88,11 +87,11 @@ def test_a_guided_step_of_the_full_size_model_costs_at_most_1_613_of_cfg():
         guidance = CARD.presets[name].guidance
         with (
             torch.no_grad(),
-            guided(model, guidance, LAYER_MAP, batch_order="cu"),
+            guided(model, guidance, MODEL.layer_map, batch_order="cu"),
             FlopCounterMode(display=False) as counter,
         ):
             model(**call, height=CARD.height, width=CARD.width)
         flops[name] = counter.get_total_flops()
     assert flops["cfg"] / 2e12 == pytest.approx(CARD.tflops_per_pass, rel=0.01)
     assert 1.5 < flops["stg"] / flops["cfg"] <= 1.613
-    assert cost(CARD.presets["stg"].guidance) == pytest.approx(2 * flops["stg"] / flops["cfg"], rel=0.01)
+    assert MODEL.cost(CARD.presets["stg"].guidance) == pytest.approx(2 * flops["stg"] / flops["cfg"], rel=0.01)
