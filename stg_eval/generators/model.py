@@ -6,7 +6,7 @@ A model's own file builds one `Model` and names it MODEL; see ltx.py for the sma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -139,9 +139,9 @@ class Model(ABC):
         if request.num_inference_steps < self.min_steps:
             raise StgEvalError(f"{name} needs at least {self.min_steps} steps")
 
-    def needs(self, sources: set[str]) -> list[Weight]:
-        """Those of the checkpoints that `sources`, a request's weights and settings, name as "repo@revision"."""
-        return [row for row in self.checkpoints if f"{row.repo}@{row.revision}" in sources]
+    def needs(self, sources: Set[str]) -> list[Weight]:
+        """Those of the checkpoints that `sources`, a request's weights and settings, name by their `Weight.source`."""
+        return [row for row in self.checkpoints if row.source in sources]
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:

@@ -46,7 +46,7 @@ def _published(fvd: float, inception: float, iq: float, aq: float, ms: float, dd
 CARD = ModelCard(
     name="svd",
     title="Stable Video Diffusion",
-    weights=f"{CHECKPOINT.repo}@{CHECKPOINT.revision}",
+    weights=CHECKPOINT.source,
     task="image-to-video",
     height=576,
     width=1024,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from stg_eval import generators
 from stg_eval.metrics import registry
 from stg_eval.types import StgEvalError
 from stg_eval.weights import Weight
-from stg_eval.weights.published import MODEL_ROWS
 
 
 def catalogue() -> dict[str, Weight]:
     """The rows of all metrics, those of plug-ins too, then of all models."""
     cards = (*registry.METRICS.values(), *registry.plug_ins().values())
-    return {row.name: row for row in (*(row for card in cards for row in card.weights), *MODEL_ROWS)}
+    of_models = (row for model in generators.models() for row in model.checkpoints)
+    return {row.name: row for row in (*(row for card in cards for row in card.weights), *of_models)}
 
 
 def named(name: str) -> Weight:

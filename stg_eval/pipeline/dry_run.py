@@ -12,7 +12,6 @@ from stg_eval.pipeline.plan import Plan
 from stg_eval.storage.store import Store
 from stg_eval.suites import open_dataset
 from stg_eval.types import Request
-from stg_eval.weights.published import MODEL_ROWS
 
 GPUS = {"A100": 312.0, "H100": 989.0, "RTX 4090": 165.0}
 """Dense bf16 TFLOP/s of the makers' data sheets."""
@@ -87,4 +86,4 @@ def _model_weights(plan: Plan) -> list[weights.Weight]:
     """The model's checkpoints, where it takes published ones."""
     first = plan.requests[plan.baseline][0]
     sources = {first.weights, *(str(value) for _, value in first.settings)}
-    return [row for row in MODEL_ROWS if f"{row.repo}@{row.revision}" in sources]
+    return generators.get(plan.card.name).needs(sources)

@@ -30,6 +30,11 @@ class Weight:
     zip_sha256: str | None = None
     """Digest of the archive at `url` that holds `file`."""
 
+    @property
+    def source(self) -> str:
+        """The hub id with its revision, as requests name a checkpoint: "owner/name@revision"."""
+        return f"{self.repo}@{self.revision}"
+
 
 def size(row: Weight) -> str:
     """How large the download is, for people: "2.0 GB"."""

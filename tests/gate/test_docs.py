@@ -10,12 +10,11 @@ import pytest
 import typer
 import yaml
 
-from stg_eval import suites
+from stg_eval import generators, suites
 from stg_eval.cli.verbs import app
 from stg_eval.gate.policy import read_policy
 from stg_eval.generators import card
 from stg_eval.metrics.registry import METRICS
-from stg_eval.weights.published import MODEL_ROWS
 
 CI = Path(__file__).parents[2] / "docs" / "ci"
 FILES = sorted(CI.glob("*.yml"))
@@ -60,7 +59,7 @@ def test_the_gpu_workflow_installs_and_fetches_what_its_run_needs_and_counts_its
 
     context = typer.main.get_command(app).commands["run"].make_context("run", shlex.split(steps[run])[2:])  # type: ignore[attr-defined]
     suite, model = suites.load(context.params["suite"]), card(context.params["model"])
-    of_model = [row.name for row in MODEL_ROWS if f"{row.repo}@{row.revision}" == model.weights]
+    of_model = [row.name for row in generators.get(model.name).checkpoints]
     of_metrics = [row.name for metric in suite.metrics for row in METRICS[metric].weights]
     assert sorted(shlex.split(steps[fetch])[3:]) == sorted({*of_model, *of_metrics})
     assert f"then {suite.clips} clips" in text

@@ -36,4 +36,4 @@ CHECKPOINTS = (
 """T5 is T5-v1.1-XXL's encoder as float32 safetensors. The original reads DeepFloyd/t5-v1_1-xxl, the same model as
 pickled .bin shards; that hub id works here too."""
 
-TRANSFORMER, VAE, TEXT_ENCODER = (f"{row.repo}@{row.revision}" for row in CHECKPOINTS)
+TRANSFORMER, VAE, TEXT_ENCODER = (row.source for row in CHECKPOINTS)

@@ -130,10 +130,10 @@ def oracle(
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         out = stock(*args, **kwargs)[0]
-        if model.batch_order == "c,u" and "c" in seen:
+        if model.model.batch_order == "c,u" and "c" in seen:
             seen["u"] = out
             return (out,)
-        if cfg and model.batch_order == "uc":
+        if cfg and model.model.batch_order == "uc":
             seen["u"], seen["c"] = out.chunk(2)
             args = tuple(x[batch:] if i in model.rows else x for i, x in enumerate(args))
             kwargs = {k: x[batch:] if k in model.rows else x for k, x in kwargs.items()}
@@ -151,7 +151,7 @@ def oracle(
         c = seen.pop("c").double()
         u = seen.pop("u", c).double()
         g: Any = cfg_scale
-        if model.denoiser == "unet":  # SVD: from 1 for the first frame up to g for the last
+        if model.model.denoiser == "unet":  # SVD: from 1 for the first frame up to g for the last
             g = torch.linspace(1, cfg_scale, c.shape[1], dtype=torch.float64).reshape(1, -1, 1, 1, 1)
         deltas = [c - p.double() for p in seen.pop("p")]
         if orthogonal:
