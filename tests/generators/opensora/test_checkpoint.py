@@ -12,7 +12,7 @@ from transformers import ByT5Tokenizer
 
 from stg_eval.generators.opensora.hub import VAE
 from stg_eval.generators.opensora.pipeline import OpenSoraPipeline
-from stg_eval.generators.opensora.random_weights import SMALL_TRANSFORMER
+from stg_eval.generators.opensora.small import SMALL_TRANSFORMER
 from stg_eval.generators.opensora.stdit3 import STDiT3
 from stg_eval.generators.opensora.text import load_text_encoder
 from stg_eval.generators.opensora.vae import OpenSoraVAE
