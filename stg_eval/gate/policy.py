@@ -8,43 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stg_eval.metrics import registry
+from stg_eval.metrics import MetricCard, registry
 from stg_eval.types import StgEvalError
 
 LEVEL = 0.05
 
-MARGINS: dict[str, str | float] = {
-    # What papers print as a gain matters: about half of what STG gains over CFG in its Tables 1 and 2
-    # (TF +.002, MS +.002 and +.003, IQ +.007, AQ +.002 on SVD, FVD -15 %, IS +1.3 %).
-    "temporal_flickering": 0.001,
-    "motion_smoothness": 0.001,
-    "imaging_quality": 0.004,
-    "aesthetic_quality": 0.001,
-    "fvd": "5%",
-    "fvd_unbiased": "5%",
-    "is": "1%",
-    "is_tgan": "1%",
-    "is_tganv2": "1%",
-    # Shares of clips: one clip in twenty.
-    "dynamic_degree": 0.05,
-    "static_filter": 0.05,
-    "accuracy_sprites": 0.05,
-    "recall_sprites": 0.05,
-    # The embedded model's, after their big relatives; a twentieth more or less motion.
-    "fvd_sprites": "5%",
-    "is_sprites": "1%",
-    "pixel_distance_sprites": "5%",
-    "frame_difference_sprites": "5%",
-    # Equal code moves no clip, or a rare one at the edge of two outcomes.
-    "moved": 0.02,
-}
-"""Smallest difference that matters: in the metric's own unit, or in per cent of the baseline's value."""
 MOVED = "moved"
 """No metric: the share of clips that are no longer the same although the request is, see `stg_eval.gate.moved`."""
-OTHER_MARGIN = "2%"
-"""For metrics of other packages."""
-UNGATED = frozenset({"static_filter"})
-"""Shown, but cannot fail: it only says which clips another metric counts."""
+MOVED_MARGIN = 0.02
+"""Equal code moves no clip, or a rare one at the edge of two outcomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +25,10 @@ class Policy:
 
     level: float = LEVEL
     """Chance of any false alarm over all metrics of a comparison of equals."""
-    margins: Mapping[str, str | float] = field(default_factory=lambda: dict(MARGINS))
-    ungated: frozenset[str] = UNGATED
-    """Metrics that are shown but cannot fail the gate."""
+    margins: Mapping[str, str | float] = field(default_factory=dict)
+    """Smallest differences that matter, other than those on the metrics' cards."""
+    gate: Mapping[str, bool] = field(default_factory=dict)
+    """Whether a metric can fail the gate, other than its card says."""
     moved: bool | None = None
     """Whether clips that moved fail the gate; None: where both sides are float32."""
     golden: Mapping[str, float] = field(default_factory=dict)
@@ -63,8 +36,12 @@ class Policy:
 
     def margin(self, metric: str, baseline_value: float) -> float:
         """Smallest difference that matters, in the metric's unit."""
-        margin = self.margins.get(metric, OTHER_MARGIN)
+        margin = self.margins.get(metric, MOVED_MARGIN if metric == MOVED else _card(metric).margin)
         return float(margin.rstrip("%")) / 100 * abs(baseline_value) if isinstance(margin, str) else margin
+
+    def gated(self, metric: str) -> bool:
+        """Whether a metric can fail the gate."""
+        return self.gate.get(metric, _card(metric).gated)
 
 
 def read_policy(path: Path | None) -> Policy:
@@ -109,11 +86,16 @@ def read_policy(path: Path | None) -> Policy:
             raise StgEvalError(f"{path}: gate.{name} must be true or false, not {value!r}")
     return Policy(
         level=level,
-        margins=MARGINS | margins,
-        ungated=frozenset(name for name in {*UNGATED, *gate} - {MOVED} if not gate.get(name, False)),
+        margins=margins,
+        gate={name: value for name, value in gate.items() if name != MOVED},
         moved=gate.get(MOVED),
         golden=data.get("golden", {}),
     )
+
+
+def _card(metric: str) -> MetricCard | type[MetricCard]:
+    """The card; of a metric that is not installed here, what cards have by default."""
+    return registry.find(metric) or MetricCard
 
 
 def _is_margin(value: Any) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval import __version__
-from stg_eval.pipeline import estimates
+from stg_eval.statistics.counting import counted
 from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.record import RunRecord
 from stg_eval.storage.results import Column
@@ -45,7 +45,7 @@ class Snapshot:
 
     def counted(self, metric: str) -> np.ndarray:
         """Which rows of scores a set metric counts, bool [rows]."""
-        return estimates.counted(self.scores, metric)
+        return counted(self.scores, metric)
 
     def set_features(self, metric: str) -> np.ndarray:
         """Features of a set metric, [rows of scores, D], whether it counts the row or another with its extractor."""
@@ -115,7 +115,7 @@ def _of_run(path: Path) -> Snapshot:
     store_path = found.store
     wanted: dict[str, np.ndarray] = {}
     for metric, entry in found.run.features.items():
-        wanted[entry.extractor] = wanted.get(entry.extractor, False) | estimates.counted(scores, metric)
+        wanted[entry.extractor] = wanted.get(entry.extractor, False) | counted(scores, metric)
     with Store(store_path, write=False) as store:
         features = {
             extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])

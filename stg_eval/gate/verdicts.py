@@ -16,7 +16,7 @@ from stg_eval.gate import moved
 from stg_eval.gate.policy import Policy
 from stg_eval.gate.snapshot import Snapshot, reference
 from stg_eval.metrics import registry
-from stg_eval.pipeline import estimates
+from stg_eval.statistics.counting import case_means
 from stg_eval.storage.results import Column
 from stg_eval.types import StgEvalError
 
@@ -107,8 +107,10 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
             measured.append((str(variant), moved.COLUMN, (0.0, found.difference), found, ""))
     order = {str(variant): place for place, variant in enumerate(pairs["variant"].unique())}
     measured.sort(key=lambda row: order[row[0]])
-    ungated = policy.ungated if moved.is_gated(run, policy) else policy.ungated | {moved.COLUMN.name}
-    gated = [column.name not in ungated for _, column, *_ in measured]
+    gated = [
+        moved.is_gated(run, policy) if column is moved.COLUMN else policy.gated(column.name)
+        for _, column, *_ in measured
+    ]
     p_holm = statistics.holm([d.p_value if on else math.nan for (*_, d, _), on in zip(measured, gated, strict=True)])
     return [
         _verdict(variant, column, values, found, note, p if on else found.p_value, on, policy)
@@ -163,7 +165,7 @@ def _clip_difference(
     before, after = _values(baseline, run, rows, column)
     clusters = rows["cluster"].to_numpy()
     if column.name in run.run.keep_static:
-        clusters, after, before = estimates.case_means(rows["case"].to_numpy(), after, before)
+        clusters, after, before = case_means(rows["case"].to_numpy(), after, before)
     else:
         _both_or_neither(np.isnan(before), np.isnan(after), rows, column)
     found = statistics.paired_mean_difference(after, before, clusters)
@@ -183,7 +185,6 @@ def _counted(
 
 def _set_measure(run: Snapshot, column: Column) -> Any:
     card = registry.card(column.name)
-    compute = registry.statistic(card)
     real = reference(run, column.name)
 
     def measure(
@@ -198,7 +199,7 @@ def _set_measure(run: Snapshot, column: Column) -> Any:
             return (math.nan, math.nan), nothing, f"needs at least {card.min_clips} clips"
 
         def statistic(features: np.ndarray) -> float:
-            return compute(features, real)
+            return card.of_set(features, real)
 
         clusters = rows["cluster"].to_numpy()[kept]
         found = statistics.paired_set_difference(statistic, after, before, clusters)

@@ -1,6 +1,8 @@
 """Metrics: clips in, scores out. Each is a scorer of single clips, or an extractor plus a pure statistic of the set.
 
-Metrics are described by light `MetricCard`s (no torch), which suites and plans read; `load_*` brings in the networks.
+A metric is one file: a module of this package that defines CARD (or CARDS, where several share it) is one, see
+`stg_eval.metrics.registry`. Plans and suites read the cards, so importing such a file brings in no torch; its `load`
+does, with the networks.
 """
 
 from __future__ import annotations
@@ -13,41 +15,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from stg_eval.storage.video import VideoInfo
-from stg_eval.types import Case
+from stg_eval.types import Case, StgEvalError
 from stg_eval.weights import Weight
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricCard:
-    """What a plan and a table need to know about a metric, without loading it."""
-
-    name: str
-    """Name in suites and on the command line, e.g. "temporal_flickering", "fvd"."""
-    title: str
-    """Name in tables, e.g. "Temporal Flickering"."""
-    short: str
-    """Column head in narrow tables, e.g. "TF"."""
-    kind: Literal["clip", "set"]
-    higher_is_better: bool | None
-    """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
-    module: str
-    """Module that defines load(name, device) -> ClipScorer (clip) or SetMetric (set). A set metric with large networks
-    defines statistic(name) -> Statistic too, so that cached features need no network."""
-    scale: float = 1.0
-    """Factor from the stored value to the printed one."""
-    digits: int = 3
-    """Digits behind the point in tables."""
-    limits: tuple[float, float] = (-math.inf, math.inf)
-    """What the value can be at least and at most. A jackknife does not know; its interval is cut there."""
-    needs_reference: bool = False
-    needs_case: bool = False
-    """Looks at the prompt or label, so a plain folder of videos cannot be scored."""
-    min_clips: int = 1
-    """A set metric refuses fewer clips than this."""
-    weights: tuple[Weight, ...] = ()
-    """The checkpoints that it loads."""
-    note: str = ""
-    """What a reader must know about the number, printed below tables."""
 
 
 class ClipScorer(Protocol):
@@ -80,28 +49,70 @@ class Extractor(Protocol):
         ...
 
 
-class SetMetric(Protocol):
-    """An extractor and a pure statistic."""
+@dataclass(frozen=True)
+class SetMetric:
+    """A set metric with its networks loaded; its card has the statistic, which needs none."""
 
     signature: str
+    """Holds ``|n*|`` where the number of clips goes, see `stg_eval.metrics.registry.signed`."""
     extractor: Extractor
-
-    def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """Features [N, D] (and the reference's [M, D]) -> the score of the set."""
-        ...
 
 
 Statistic = Callable[[np.ndarray, np.ndarray | None], float]
-"""`SetMetric.statistic`."""
+"""Features [N, D] of the set (and the reference's [M, D]) -> its score. Pure."""
 
 
-class CachedFeatures:
-    """The extractor of a set metric whose features are all there already."""
+@dataclass(frozen=True, kw_only=True)
+class MetricCard:
+    """What plans, tables and the gate need to know about a metric, without its networks."""
 
-    signature = "cached"
+    name: str
+    """Name in suites and on the command line, e.g. "temporal_flickering", "fvd"."""
+    title: str
+    """Name in tables, e.g. "Temporal Flickering"."""
+    short: str
+    """Column head in narrow tables, e.g. "TF"."""
+    higher_is_better: bool | None
+    """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
+    load: Callable[[str], ClipScorer | SetMetric]
+    """Brings in the networks on a device ("cuda", "cpu"). Raises StgEvalError that names the command for missing
+    weights."""
+    statistic: Statistic | None = None
+    """What makes a score of the features of a set; None for a metric that scores single clips."""
+    scale: float = 1.0
+    """Factor from the stored value to the printed one."""
+    digits: int = 3
+    """Digits behind the point in tables."""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """What the value can be at least and at most. A jackknife does not know; its interval is cut there."""
+    needs_reference: bool = False
+    needs_case: bool = False
+    """Looks at the prompt or label, so a plain folder of videos cannot be scored."""
+    min_clips: int = 1
+    """A set metric refuses fewer clips than this."""
+    weights: tuple[Weight, ...] = ()
+    """The checkpoints that it loads."""
+    filter: str = ""
+    """Metric that says which clips of a case this one counts (those it gives 1), where a suite keeps the first few."""
+    margin: float | str = "2%"
+    """Smallest difference that matters to the gate, in the metric's own unit or in per cent of the baseline's value."""
+    gated: bool = True
+    """False: the gate shows it, and it cannot fail."""
+    embedded: bool = False
+    """Made for the embedded clips alone: nobody else's videos are scored with it."""
+    note: str = ""
+    """What a reader must know about the number, printed below tables."""
 
-    def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        raise NotImplementedError("features are cached: there is no network to look at frames")
+    @property
+    def kind(self) -> Literal["clip", "set"]:
+        """Whether single clips have values, or only their set."""
+        return "set" if self.statistic else "clip"
 
-    def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        raise NotImplementedError("features are cached: there is no network to extract them")
+    def of_set(self, features: np.ndarray, reference: np.ndarray | None) -> float:
+        """The statistic of a set metric: features [N, D], the reference's [M, D] -> its score.
+
+        Raises StgEvalError for a metric of single clips, as a run of another version may have meant another metric.
+        """
+        if self.statistic is None:
+            raise StgEvalError(f"{self.name} scores single clips: there is no value of a set of features")
+        return self.statistic(features, reference)

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stg_eval import weights
-from stg_eval.metrics import checkpoints
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
+from stg_eval.weights import Checkpoint
 
 NUM_FRAMES, NUM_CLASSES = 16, 101
 SIDE = 112
@@ -124,9 +123,8 @@ class C3DExtractor:
         return np.concatenate(out)
 
 
-def load(device: str, protocol: str) -> C3DExtractor:
-    """The published network. Raises StgEvalError with the command that fetches missing weights."""
-    published, mean = weights.require(checkpoints.C3D), weights.require(checkpoints.C3D_MEAN)
+def load(published: Checkpoint, mean: Checkpoint, device: str, protocol: str) -> C3DExtractor:
+    """The published network and mean clip, for one of PREPARE."""
     with torch.device("meta"):
         network = C3D()
     with np.load(published.path, allow_pickle=False) as arrays:

@@ -1,10 +1,10 @@
 """The metrics as torchmetrics.Metric, for anyone's own evaluation or training loop, on one process or many::
 
-    fvd = FrechetVideoDistance(videomae.load("cuda"), num_clips=2048)
+    distance = FrechetVideoDistance(fvd.load("cuda").extractor, num_clips=2048)
     for real, generated in loader:
-        fvd.update(real, real=True)
-        fvd.update(generated, real=False)
-    fvd.compute()
+        distance.update(real, real=True)
+        distance.update(generated, real=False)
+    distance.compute()
 
 Clips are uint8 [N, T, H, W, 3], RGB. Networks and statistics are those of `stg-eval score`, so are the scores.
 """
@@ -79,7 +79,7 @@ class VideoInceptionScore(Metric):
     """Inception Score of generated clips; see `stg_eval.metrics.inception_score`.
 
     Args:
-        extractor: Returns logits, as `stg_eval.metrics.c3d.load` does.
+        extractor: Returns logits, as `stg_eval.metrics.c3d` does.
         protocol: One of `stg_eval.metrics.inception_score.PROTOCOLS`, or your own.
         num_clips: How many clips the set must have; compute() refuses any other count. None: any count.
     """
@@ -112,7 +112,7 @@ class VideoInceptionScore(Metric):
 
 
 class MeanClipScore(Metric):
-    """Mean over clips of any clip metric, such as ``MeanClipScore(registry.load(card("motion_smoothness"), "cuda"))``.
+    """Mean over clips of any clip metric, such as ``MeanClipScore(registry.card("motion_smoothness").load("cuda"))``.
 
     Args:
         scorer: Any `stg_eval.metrics.ClipScorer`.

@@ -6,14 +6,13 @@ difference stand beside it. All compare only with themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
-import torch
 
-from stg_eval.metrics import ClipScorer, Extractor, SetMetric, sprites_c3d
+from stg_eval.metrics import Extractor, MetricCard, SetMetric
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import inception_score, softmax
 from stg_eval.metrics.vbench import exact
@@ -25,13 +24,16 @@ NUM_FEATURES, NUM_CLASSES = 64, 12
 NEIGHBOURS = 5
 GRID = 4
 """Pixels are averaged over a grid of 4 x 4 cells and two halves of time."""
-SIZE = (sprites_c3d.NUM_FRAMES, sprites_c3d.HEIGHT, sprites_c3d.WIDTH)
+SIZE = (8, 16, 16)
+"""Frames, height, width: the only size there is."""
 
 
 class SpritesExtractor:
     """The classifier's 64 features and 12 logits of a clip, [N, 76]: one vector serves all metrics that use it."""
 
     def __init__(self, device: str) -> None:
+        from stg_eval.metrics import sprites_c3d
+
         self.network, self.device = sprites_c3d.load(device), device
         self.signature = f"sprites-c3d|{SIZE[0]}f|{SIZE[1]}|{sprites_c3d.weights_sha256()[:8]}"
 
@@ -42,6 +44,8 @@ class SpritesExtractor:
     @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Clips uint8 [8, 16, 16, 3] -> float32 [N, 64 + 12]."""
+        import torch
+
         if not len(clips):
             return np.empty((0, NUM_FEATURES + NUM_CLASSES), np.float32)
         frames = torch.from_numpy(np.stack([_sprite(clip) for clip in clips])).to(self.device)
@@ -80,6 +84,8 @@ def improved_recall(features: np.ndarray, reference: np.ndarray, *, k: int = NEI
         features: Generated clips [N, D], N > k.
         reference: Real clips [M, D].
     """
+    import torch
+
     if len(features) <= k:
         raise StgEvalError(f"recall over {k} neighbours needs more than {k} clips and has {len(features)}")
     x, y = (torch.from_numpy(np.asarray(a, np.float64)) for a in (features, reference))
@@ -87,19 +93,6 @@ def improved_recall(features: np.ndarray, reference: np.ndarray, *, k: int = NEI
     among = torch.cdist(x, x, compute_mode=exact)
     radius = among.kthvalue(k + 1, dim=1).values  # the nearest is the clip itself
     return float((torch.cdist(y, x, compute_mode=exact) <= radius).any(dim=1).double().mean())
-
-
-@dataclass
-class SpritesMetric:
-    """A set metric: an extractor and a statistic of its features."""
-
-    signature: str
-    extractor: Extractor
-    compute: Callable[[np.ndarray, np.ndarray | None], float]
-
-    def statistic(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """Features [N, D] and the reference's [M, D] -> the score of the set."""
-        return self.compute(features, reference)
 
 
 class AccuracySprites:
@@ -123,28 +116,6 @@ class AccuracySprites:
     def end(self) -> float:
         clip = np.concatenate(self.frames) if self.frames else np.empty((0, *SIZE[1:], 3), np.uint8)
         return float(self._extractor.extract([clip])[0, NUM_FEATURES:].argmax() == self.label)
-
-
-def load(name: str, device: str) -> ClipScorer | SetMetric:
-    """One of the metrics here, by the name on its card."""
-    if name == "accuracy_sprites":
-        return AccuracySprites(_classifier(device))
-    extractor: Extractor
-    match name:
-        case "fvd_sprites":
-            extractor, compute, protocol = _classifier(device), _fvd, "cov-n"
-        case "is_sprites":
-            extractor, compute, protocol = _classifier(device), _inception_score, "1-split"
-        case "recall_sprites":
-            extractor, compute, protocol = _classifier(device), _recall, f"k{NEIGHBOURS}"
-        case "pixel_distance_sprites":
-            extractor, compute, protocol = PixelExtractor(), _pixel_distance, "cov-n"
-        case "frame_difference_sprites":
-            extractor, compute, protocol = PixelExtractor(), _frame_difference, "mean"
-        case _:
-            raise StgEvalError(f"{name!r} is none of the embedded metrics")
-    title = name.removesuffix("_sprites").replace("_", "-")
-    return SpritesMetric(f"{title}|{extractor.signature}|n*|{protocol}|{VERSION}", extractor, compute)
 
 
 def _fvd(features: np.ndarray, reference: np.ndarray | None) -> float:
@@ -188,3 +159,89 @@ def _real(reference: np.ndarray | None) -> np.ndarray:
     if reference is None:
         raise StgEvalError("this metric compares with real clips and got none")
     return reference
+
+
+def _loader(title: str, extractor: Callable[[str], Extractor], protocol: str) -> Callable[[str], SetMetric]:
+    def load(device: str) -> SetMetric:
+        chosen = extractor(device)
+        return SetMetric(f"{title}|{chosen.signature}|n*|{protocol}|{VERSION}", chosen)
+
+    return load
+
+
+def _pixels(device: str) -> PixelExtractor:
+    return PixelExtractor()
+
+
+_ALONE = "Uses the small networks and clips that ship with stg-eval: compare it only with itself, never with published "
+_card = partial(
+    MetricCard, embedded=True, limits=(0.0, math.inf), needs_reference=True, min_clips=64, margin="5%", digits=1
+)
+CARDS = (
+    _card(
+        name="fvd_sprites",
+        title="FVD (embedded)",
+        short="FVD-s",
+        higher_is_better=False,
+        load=_loader("fvd", _classifier, "cov-n"),
+        statistic=_fvd,
+        note=_ALONE + "FVD. It hardly sees colour or missing variety: read recall and pixel distance beside it.",
+    ),
+    _card(
+        name="is_sprites",
+        title="IS (embedded)",
+        short="IS-s",
+        higher_is_better=True,
+        load=_loader("is", _classifier, "1-split"),
+        statistic=_inception_score,
+        digits=2,
+        limits=(1.0, math.inf),
+        needs_reference=False,
+        margin="1%",
+        note=_ALONE + "IS. At most 12, the number of classes.",
+    ),
+    MetricCard(
+        name="accuracy_sprites",
+        title="Class accuracy (embedded)",
+        short="Acc-s",
+        higher_is_better=True,
+        load=lambda device: AccuracySprites(_classifier(device)),
+        needs_case=True,
+        margin=0.05,
+        embedded=True,
+        note=_ALONE + "accuracies. 1 where the classifier names the class that was asked for.",
+    ),
+    _card(
+        name="recall_sprites",
+        title="Recall (embedded)",
+        short="Rec-s",
+        higher_is_better=True,
+        load=_loader("recall", _classifier, f"k{NEIGHBOURS}"),
+        statistic=_recall,
+        digits=3,
+        limits=(0.0, 1.0),
+        margin=0.05,
+        note=_ALONE + "recall. Share of real clips with a generated one nearby: low means missing variety.",
+    ),
+    _card(
+        name="pixel_distance_sprites",
+        title="Pixel distance (embedded)",
+        short="Pix-s",
+        higher_is_better=False,
+        load=_loader("pixel-distance", _pixels, "cov-n"),
+        statistic=_pixel_distance,
+        digits=3,
+        note=_ALONE + "distances. Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not.",
+    ),
+    _card(
+        name="frame_difference_sprites",
+        title="Frame difference over real",
+        short="dF-s",
+        higher_is_better=None,
+        load=_loader("frame-difference", _pixels, "mean"),
+        statistic=_frame_difference,
+        digits=3,
+        min_clips=1,
+        note=_ALONE + "values. Mean frame difference over that of real clips: below 1 is frozen, above jitter.",
+    ),
+)

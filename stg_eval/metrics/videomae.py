@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
@@ -174,8 +173,7 @@ class VideoMAEExtractor:
         return prepare(crop(frames, self.resolution) if self.resolution else frames)
 
 
-def load(device: str) -> VideoMAEExtractor:
-    """The published network. Raises StgEvalError with the command that fetches missing weights."""
-    checkpoint = weights.require(checkpoints.VIDEOMAE)
+def load(checkpoint: weights.Checkpoint, device: str) -> VideoMAEExtractor:
+    """The published network."""
     network = load_network(weights.load_torch(checkpoint))
     return VideoMAEExtractor(network, fingerprint=checkpoint.fingerprint, device=device)

@@ -12,6 +12,7 @@ import pandas as pd
 from stg_eval import statistics
 from stg_eval.datasets.dataset import Reference
 from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, registry
+from stg_eval.statistics import counting
 from stg_eval.storage.record import FeaturesOf, RealClips
 from stg_eval.storage.results import Column, Estimate
 from stg_eval.storage.store import Store
@@ -23,13 +24,13 @@ def columns(
     cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], cells: Sequence[Estimate]
 ) -> tuple[Column, ...]:
     """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
-    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind")
+    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
     out = []
     for card in cards:
         signature = loaded[card.name].signature
         counts = {cell.n for cell in cells if cell.metric == card.name}
         if card.kind == "set" and len(counts) == 1:
-            signature = registry.counted(signature, counts.pop())
+            signature = registry.signed(signature, counts.pop())
         out.append(Column(signature=signature, **{n: getattr(card, n) for n in names}))
     return tuple(out)
 
@@ -44,14 +45,14 @@ def cells(
     baseline: str | None,
     cluster: Literal["case", "sample"],
     published: Mapping[str, Mapping[str, float]],
-    keep_static: Collection[str] = (),
+    by_case: Collection[str] = (),
 ) -> tuple[Estimate, ...]:
     """One Estimate for each variant and metric.
 
     `scores` has one row a clip that was asked for (Results.scores); rows of two variants are paired by (case, seed).
     `reference` maps extractor signatures to the real clips' features float32 [M, D]. Intervals resample cases
     (`cluster="case"`: prompts are a sample of prompts) or clips ("sample": the classes are all there are). Metrics in
-    `keep_static` count those clips of a case that a filter picks for each variant anew (see `case_means`).
+    `by_case` count those clips of a case that a filter picks for each variant anew (see `counting.case_means`).
     """
     out = []
     for variant in dict.fromkeys(scores["variant"]):
@@ -59,10 +60,10 @@ def cells(
             metric = loaded[card.name]
             ours = _of(scores, variant)
             theirs = _of(scores, baseline) if baseline not in (None, variant) else None
-            if card.kind == "clip":
-                cell = _clip_cell(card, ours, theirs, cluster, card.name in keep_static)
+            if isinstance(metric, SetMetric):
+                cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)
             else:
-                cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)  # type: ignore[arg-type]
+                cell = _clip_cell(card, ours, theirs, cluster, card.name in by_case)
             out.append(
                 Estimate(
                     variant=variant,
@@ -82,33 +83,10 @@ def features_record(
     count (`score.reference_features` has their keys). A comparison reads them without loading a network."""
     real = RealClips(digest=reference.digest, count=reference.count) if reference else None
     return {
-        card.name: FeaturesOf(
-            extractor=loaded[card.name].extractor.signature,  # type: ignore[union-attr]
-            reference=real if card.needs_reference else None,
-        )
+        card.name: FeaturesOf(extractor=metric.extractor.signature, reference=real if card.needs_reference else None)
         for card in cards
-        if card.kind == "set"
+        if isinstance(metric := loaded[card.name], SetMetric)
     }
-
-
-def counted(scores: pd.DataFrame, metric: str) -> np.ndarray:
-    """Which rows of Results.scores a set metric counts, bool [rows]: those that its column says. The store may hold
-    features of more clips, from another metric or an earlier run. Without a column (a folder's videos, older runs) it
-    counts all."""
-    return scores[metric].to_numpy(bool) if metric in scores else np.ones(len(scores), bool)
-
-
-def case_means(
-    cases: Sequence[object] | np.ndarray, values: np.ndarray, baseline_values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cases, and the mean of each side's scores of each, all [cases]; input [clips], nan where a side has none.
-
-    For scores of clips that VBench's static filter picks, anew for each variant and run: it may pick other seeds of a
-    case on the other side, so what is paired is the case, by the mean of its picks.
-    """
-    sides = pd.DataFrame({"values": values, "baseline": baseline_values})
-    means = sides.groupby(np.asarray(cases, dtype=object), sort=False).mean()
-    return means.index.to_numpy(), means["values"].to_numpy(), means["baseline"].to_numpy()
 
 
 def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
@@ -144,7 +122,7 @@ def _clip_cell(
     if theirs is not None:
         other = theirs[card.name].reindex(ours.index).to_numpy(float)
         if by_case:
-            clusters, values, other = case_means([case for case, _ in ours.index], values, other)
+            clusters, values, other = counting.case_means([case for case, _ in ours.index], values, other)
         difference = statistics.paired_mean_difference(values, other, clusters)
     return _cell(interval, difference, "" if interval.n else "no clip has a score")
 
@@ -161,7 +139,7 @@ def _set_cell(
     real = reference.get(metric.extractor.signature)
 
     def statistic(features: np.ndarray) -> float:
-        return metric.statistic(features, real)
+        return card.of_set(features, real)
 
     features = _features(ours, card, metric, store)
     if len(features) < card.min_clips:
@@ -191,7 +169,7 @@ def _set_cell(
 
 def _features(rows: pd.DataFrame, card: MetricCard, metric: SetMetric, store: Store) -> pd.Series:
     """Features of those rows that count and have them, by (case, seed)."""
-    rows = rows[counted(rows, card.name)]
+    rows = rows[counting.counted(rows, card.name)]
     found = store.features(list(rows["key"]), metric.extractor.signature)
     have = rows[rows["key"].isin(found.keys())]
     return pd.Series([found[key] for key in have["key"]], index=have.index, dtype=object)

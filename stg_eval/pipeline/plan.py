@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import numpy as np
+
 from stg_eval import generators
 from stg_eval.generators import ModelCard, Preset
 from stg_eval.metrics import MetricCard
 from stg_eval.metrics import registry as metrics
 from stg_eval.pipeline.requests import make_request, weights_identity
 from stg_eval.pipeline.settings import chosen_card, typed
+from stg_eval.statistics.counting import Counting
 from stg_eval.suites import Suite, open_dataset, samples
 from stg_eval.types import Case, Guidance, JSONValue, Request, StgEvalError
 
@@ -55,9 +58,10 @@ class Plan:
         passes = generators.get(self.card.name).cost(request.guidance)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
 
-    def scored(self, metric: MetricCard, variant: str) -> list[bool]:
-        """For each request of a variant, whether the metric is computed on its clip."""
-        return _scored(self.suite, metric, [request.case for request in self.requests[variant]])
+    def scored(self, metric: MetricCard, variant: str) -> np.ndarray:
+        """For each request of a variant, whether the metric is computed on its clip, bool [requests]."""
+        tags = [request.case.tags for request in self.requests[variant]]
+        return counting(self.suite).computed(metric.name, tags)
 
 
 def make_plan(
@@ -94,9 +98,8 @@ def make_plan(
     if not pairs:
         raise StgEvalError(f"suite {suite.name!r} has no cases to show; give a larger --limit or --fraction")
     names = list(metric_names or suite.metrics)
-    if set(names) & set(suite.keep_static) and "static_filter" not in names:
-        names.append("static_filter")
-    cards = tuple(metrics.card(name) for name in names)
+    filters = [metrics.card(name).filter for name in names if name in suite.keep_static]
+    cards = tuple(metrics.card(name) for name in dict.fromkeys([*names, *filters]))
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
     weights = weights_identity(card.weights)
@@ -118,11 +121,14 @@ def make_plan(
     )
 
 
-def _scored(suite: Suite, metric: MetricCard, cases: Sequence[Case]) -> list[bool]:
-    """Suites such as VBench give each dimension its own prompts; others take a metric on the first N clips only."""
-    first = suite.metric_clips.get(metric.name, len(cases))
-    tags = set(suite.keep_static) if metric.name == "static_filter" else {metric.name}
-    return [i < first and (not suite.score_by_tag or bool(tags & set(case.tags))) for i, case in enumerate(cases)]
+def counting(suite: Suite) -> Counting:
+    """Which clips each metric of a suite counts."""
+    return Counting(
+        metric_clips=suite.metric_clips,
+        score_by_tag=suite.score_by_tag,
+        keep=suite.keep_static,
+        filters={name: metrics.card(name).filter for name in suite.keep_static},
+    )
 
 
 def _variant(card: ModelCard, name: str) -> Variant:
@@ -143,6 +149,7 @@ def _variant(card: ModelCard, name: str) -> Variant:
 
 def _enough(cards: Sequence[MetricCard], suite: Suite, cases: Sequence[Case]) -> None:
     real = suite.reference_clips or 0
+    rule, tags = counting(suite), [case.tags for case in cases]
     for metric in cards:
         if metric.needs_reference and not real:
             raise StgEvalError(f"{metric.name} compares with real clips, and suite {suite.name!r} has none; drop it")
@@ -151,7 +158,7 @@ def _enough(cards: Sequence[MetricCard], suite: Suite, cases: Sequence[Case]) ->
                 f"{metric.name} needs at least {metric.min_clips} real clips and suite {suite.name!r} has "
                 f"reference_clips: {real}; raise it, or drop {metric.name}"
             )
-        n = sum(_scored(suite, metric, cases))
+        n = int(rule.computed(metric.name, tags).sum())
         if n < metric.min_clips:
             others = ",".join(m.name for m in cards if m.min_clips <= n)
             choose = f"--metrics {others}" if others else "other --metrics"

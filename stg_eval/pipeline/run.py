@@ -11,7 +11,7 @@ import pandas as pd
 
 from stg_eval.executors import local
 from stg_eval.pipeline import estimates, score
-from stg_eval.pipeline.plan import Plan
+from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.score import Item, Loaded
 from stg_eval.progress import progress
 from stg_eval.provenance import provenance
@@ -62,7 +62,7 @@ def run(
             baseline=plan.baseline,
             cluster=plan.suite.cluster,
             published={v.name: v.published for v in plan.variants},
-            keep_static=plan.suite.keep_static,
+            by_case=plan.suite.keep_static,
         )
     record = describe(plan, store_path, device).model_copy(
         update={
@@ -229,12 +229,7 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
                 found = store.scores(keys, loaded[card.name].signature)
                 part[card.name] = [found.get(k, np.nan) if w else np.nan for k, w in zip(keys, wanted, strict=True)]
         parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
-    for metric in [card.name for card in plan.metrics if card.name in plan.suite.keep_static]:
-        from stg_eval.metrics.vbench.static_filter import keep_static
-
-        table = keep_static(table, metric, plan.suite.keep_static[metric])
-    return table
+    return counting(plan.suite).kept(pd.concat(parts, ignore_index=True))
 
 
 def _missing(plan: Plan, problems: dict[str, str]) -> tuple[Missing, ...]:

@@ -63,6 +63,10 @@ def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours")
     }
 
 
+def _extractor(metric: ClipScorer | SetMetric) -> Extractor | None:
+    return metric.extractor if isinstance(metric, SetMetric) else None
+
+
 def score_items(
     items: Sequence[Item],
     loaded: Loaded,
@@ -95,7 +99,7 @@ def _by_missing(
     keys = [item.key for item in chunk]
     done: dict[str, set[str]] = {}
     for name, metric in loaded.items():
-        extractor = getattr(metric, "extractor", None)
+        extractor = _extractor(metric)
         done[name] = set(
             store.features(keys, extractor.signature) if extractor else store.scores(keys, metric.signature)
         )
@@ -112,7 +116,7 @@ def _undefined(
     """(key, metric) -> why, for scores that are nan. They are kept, so the store tells, whichever run found them."""
     out: dict[tuple[str, str], str] = {}
     for name, metric in loaded.items():
-        if not hasattr(metric, "extractor"):
+        if _extractor(metric) is None:
             found = store.scores([item.key for item in chunk if applies(name, item)], metric.signature)
             out |= {(key, name): "not defined for this clip" for key, value in found.items() if math.isnan(value)}
     return out
@@ -130,11 +134,11 @@ def _score_group(
     scorers: dict[str, ClipScorer] = {}
     extractors: dict[str, Extractor] = {}
     for name in names:
-        extractor = getattr(loaded[name], "extractor", None)
-        if extractor is None:
-            scorers[name] = loaded[name]  # type: ignore[assignment]
+        metric = loaded[name]
+        if isinstance(metric, SetMetric):
+            extractors[metric.extractor.signature] = metric.extractor
         else:
-            extractors[extractor.signature] = extractor
+            scorers[name] = metric
     scores: list[Score] = []
     features: dict[tuple[str, str], np.ndarray] = {}
     results = score_clips([(item.path, item.case) for item in items], scorers, extractors, reader=reader)
@@ -145,7 +149,7 @@ def _score_group(
         scores += [Score(key=item.key, metric=scorers[n].signature, value=v) for n, v in result.values.items()]
         features |= {(item.key, name): vector for name, vector in result.features.items()}
         for name in names:
-            extractor = getattr(loaded[name], "extractor", None)
+            extractor = _extractor(loaded[name])
             if problem := result.problems.get(extractor.signature if extractor else name):
                 problems[item.key, name] = problem
     store.add_results(scores, features)
@@ -158,7 +162,7 @@ def reference_features(
 
     Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked for is another number.
     """
-    extractors = {m.extractor.signature: m.extractor for m in loaded.values() if hasattr(m, "extractor")}
+    extractors = {e.signature: e for e in map(_extractor, loaded.values()) if e}
     out = {}
     for signature, extractor in extractors.items():
         keys = [f"reference/{reference.digest}/{i}" for i in range(reference.count)]

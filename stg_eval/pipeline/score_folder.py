@@ -90,7 +90,7 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
         for card in registry.METRICS.values()
         if not card.needs_case
         and card.min_clips <= n
-        and not card.name.endswith("_sprites")
+        and not card.embedded
         and (not card.needs_reference or (real is not None and real.count >= card.min_clips))
         and all(weights.is_present(w) for w in card.weights)
     ]

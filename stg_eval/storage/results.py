@@ -10,6 +10,7 @@ from typing import IO, Literal
 
 import pandas as pd
 
+from stg_eval.statistics.counting import Counting
 from stg_eval.storage import csv_text
 from stg_eval.storage.record import RunRecord, read_record
 from stg_eval.types import StgEvalError
@@ -37,6 +38,8 @@ class Column:
     kind: Literal["clip", "set", "pair"]
     """"clip": every clip has a value in scores.csv. "set": only the set has one; scores.csv says which clips count.
     "pair": of the gate alone, every pair has a value."""
+    filter: str = ""
+    """The metric that says which clips this one counts, see `stg_eval.statistics.counting.Counting`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class Results:
     estimates: tuple[Estimate, ...]
     scores: pd.DataFrame
     """One row a clip: variant, case, prompt, label, tags, seed, key, file, then one column a metric: scores of a clip
-    metric, for a set metric whether it counts the clip (see `stg_eval.pipeline.estimates.counted`)."""
+    metric, for a set metric whether it counts the clip (see `stg_eval.statistics.counting`)."""
 
     @property
     def store(self) -> Path:
@@ -88,13 +91,14 @@ class Results:
 
     def wanted(self, metric: str) -> pd.Series:
         """For each row of `scores`, whether the metric is computed on its clip (as `Plan.scored` has it)."""
-        first = self.run.metric_clips.get(metric, len(self.scores))
-        within: pd.Series = self.scores.groupby("variant").cumcount() < first
-        if not self.run.score_by_tag:
-            return within
-        names = set(self.run.keep_static) if metric == "static_filter" else {metric}
-        tagged: pd.Series = self.scores["tags"].fillna("").map(lambda tags: not names.isdisjoint(tags.split()))
-        return within & tagged
+        rule = Counting(
+            metric_clips=self.run.metric_clips,
+            score_by_tag=self.run.score_by_tag,
+            keep=self.run.keep_static,
+            filters={column.name: column.filter for column in self.columns},
+        )
+        tags = self.scores["tags"].fillna("").str.split()
+        return tags.groupby(self.scores["variant"]).transform(lambda rows: rule.computed(metric, rows.tolist()))
 
 
 def save(results: Results) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stg_eval.gate import Comparison, Policy, Snapshot, compare, snapshot
-from stg_eval.gate.policy import MARGINS, MOVED, read_policy
+from stg_eval.gate.policy import read_policy
 from stg_eval.metrics import registry
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import PROTOCOLS, score_logits
@@ -59,7 +59,7 @@ def test_p_values_are_adjusted_over_all_gated_metrics_and_variants(make_run: Mak
     )
     assert [v.p_holm for v in verdicts] == list(holm([v.p_value for v in verdicts]))
     assert verdicts[0].p_holm > verdicts[0].p_value
-    alone = compare(*sides, policy=Policy(ungated=frozenset({"toy_fvd"}))).verdicts
+    alone = compare(*sides, policy=Policy(gate={"toy_fvd": False})).verdicts
     gated = [v for v in alone if v.gated]
     assert [v.p_holm for v in gated] == list(holm([v.p_value for v in gated]))
     assert all(v.p_holm == v.p_value for v in alone if not v.gated)
@@ -238,22 +238,25 @@ def test_a_metric_without_a_better_direction_fails_either_way(shift: float, make
 
 def test_gating_can_be_switched_on_and_off(tmp_path: Path) -> None:
     file = tmp_path / "gate.toml"
-    assert Policy().ungated == {"static_filter"}
+    assert not Policy().gated("static_filter")
+    assert Policy().gated("sharpness")
     file.write_text("[gate]\nstatic_filter = true\nsharpness = false\n")
-    assert read_policy(file).ungated == {"sharpness"}
+    assert read_policy(file).gated("static_filter")
+    assert not read_policy(file).gated("sharpness")
+
+
+def test_metric_that_is_not_installed_here_has_the_margin_of_strangers() -> None:
+    assert Policy().margin("somebodys_metric", 50.0) == 1.0
+    assert Policy().gated("somebodys_metric")
 
 
 def test_cached_features_of_published_metrics_are_compared_without_their_networks() -> None:
     rng = np.random.default_rng(0)
     features, real = rng.normal(size=(40, 8)), rng.normal(size=(50, 8))
-    distance = registry.statistic(registry.card("fvd"))
+    distance = registry.card("fvd").of_set
     assert distance(features, real) == frechet_distance(features, real)
     assert distance(features, features) == pytest.approx(0, abs=1e-9)  # another reference is not the first one
     assert distance(features, real) == frechet_distance(features, real)
     for name, protocol in (("is", "stylegan-v"), ("is_tgan", "tgan")):
-        score = registry.statistic(registry.card(name))
+        score = registry.card(name).of_set
         assert score(features, None) == score_logits(features, PROTOCOLS[protocol]).mean
-
-
-def test_every_metric_of_the_package_has_a_margin_of_its_own() -> None:
-    assert MARGINS.keys() - {MOVED} == registry.METRICS.keys() - {"sharpness", "toy_fvd"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stg_eval import weights
-from stg_eval.metrics import c3d, checkpoints
+from stg_eval.metrics import c3d, registry
 from stg_eval.types import StgEvalError
 
 GOLDEN = Path(__file__).parent / "golden" / "c3d.npz"
@@ -89,15 +89,16 @@ def test_published_files_load_through_the_table(
     arrays: dict[str, np.ndarray], mean: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
+    card = registry.card("is_tganv2")
     with pytest.raises(StgEvalError, match="stg-eval weights fetch c3d-ucf101"):
-        c3d.load("cpu", "tganv2")
-    for row, content in ((checkpoints.C3D, arrays), (checkpoints.C3D_MEAN, {"mean": mean[None]})):
+        card.load("cpu")
+    for row, content in zip(card.weights, (arrays, {"mean": mean[None]}), strict=True):
         path = tmp_path / "weights" / row.name / row.file
         path.parent.mkdir(parents=True)
         np.savez(path, **content)
-    extractor = c3d.load("cpu", "tganv2")
+    extractor = card.load("cpu").extractor
     assert torch.equal(extractor.network.conv3b.bias, torch.from_numpy(arrays["conv3b/b"]))
-    digests = [weights.require(row).fingerprint for row in (checkpoints.C3D, checkpoints.C3D_MEAN)]
+    digests = [weights.require(row).fingerprint for row in card.weights]
     assert extractor.signature == f"c3d-ucf101|16f|112|tganv2|{'-'.join(digests)}"
 
 

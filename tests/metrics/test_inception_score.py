@@ -11,10 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_eval.metrics import SetMetric
 from stg_eval.metrics.inception_score import (
     PROTOCOLS,
-    InceptionScore,
     inception_score,
     score_logits,
     softmax,
@@ -141,15 +139,3 @@ def test_bad_input_is_refused_by_name() -> None:
         inception_score(np.random.default_rng(0).normal(size=(9, 4)))
     with pytest.raises(StgEvalError, match="with sum 1"):
         inception_score(np.full((9, 4), np.nan))
-
-
-def test_protocol_splits_and_shuffle_are_in_the_signature() -> None:
-    signatures = {}
-    for name, protocol in PROTOCOLS.items():
-        metric: SetMetric = InceptionScore(Pixels(), protocol)
-        signatures[name] = metric.signature
-    assert signatures == {
-        "tgan": "IS|pixels|n*|tgan|splits-of-9984|unshuffled|eps1e-07|v1",
-        "tganv2": "IS|pixels|n*|tganv2|splits-of-2048|unshuffled|eps1e-20|v1",
-        "stylegan-v": "IS|pixels|n*|stylegan-v|10-splits|shuffle42|eps0|v1",
-    }

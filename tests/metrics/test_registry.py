@@ -6,19 +6,21 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint, EntryPoints
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from stg_eval.metrics import MetricCard, registry
+from stg_eval import weights
+from stg_eval.metrics import ClipScorer, MetricCard, registry
 from stg_eval.metrics.fvd import frechet_distance
 from stg_eval.metrics.inception_score import PROTOCOLS, score_logits
 from stg_eval.types import StgEvalError
 
 GOOD = MetricCard(
-    name="sharpness", title="Sharpness", short="Sh", kind="clip", higher_is_better=True, module="stranger.metrics"
+    name="sharpness", title="Sharpness", short="Sh", higher_is_better=True, load=lambda device: f"on {device}"
 )
 
 
@@ -28,10 +30,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module = ModuleType("stranger.metrics")
     module.CARD = GOOD  # type: ignore[attr-defined]
     module.NO_CARD = "sharpness"  # type: ignore[attr-defined]
-    module.TAKEN = MetricCard(  # type: ignore[attr-defined]
-        name="fvd", title="Mine", short="M", kind="set", higher_is_better=True, module="stranger.metrics"
-    )
-    module.load = lambda name, device: (name, device)  # type: ignore[attr-defined]
+    module.TAKEN = replace(GOOD, name="fvd")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stranger", ModuleType("stranger"))
     monkeypatch.setitem(sys.modules, "stranger.metrics", module)
     values = {
@@ -42,7 +41,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         "a_missing": "stranger.absent:CARD",
     }
     points = EntryPoints(EntryPoint(name, value, registry.ENTRY_POINT_GROUP) for name, value in values.items())
-    monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr("stg_eval.plug_ins.entry_points", lambda group: points.select(group=group))
     registry.plug_ins.cache_clear()
     yield module
     registry.plug_ins.cache_clear()
@@ -50,7 +49,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def test_metric_of_another_package_is_found_and_loaded(stranger: ModuleType) -> None:
     assert registry.card("sharpness") is GOOD
-    assert registry.load(GOOD, "cpu") == ("sharpness", "cpu")
+    assert registry.load(GOOD, "cpu") == "on cpu"
 
 
 def test_broken_plug_ins_are_reported_once_and_stop_nothing(
@@ -65,7 +64,7 @@ def test_broken_plug_ins_are_reported_once_and_stop_nothing(
     assert len(lines) == 4
     for name, reason in {
         "a_no_card": "a str, not a stg_eval.metrics.MetricCard",
-        "a_taken": "'fvd' exists already",
+        "a_taken": "'fvd' is in use already",
         "a_gone": "AttributeError",
         "a_missing": "ModuleNotFoundError",
     }.items():
@@ -82,13 +81,16 @@ def test_unknown_metric_gives_the_nearest_name() -> None:
         registry.card("dynamic_degre")
 
 
-def test_metric_whose_module_does_not_import_says_why() -> None:
-    with pytest.raises(StgEvalError, match="'sharpness' cannot be loaded from stranger"):
-        registry.load(GOOD, "cpu")
+def test_metric_that_lacks_a_package_says_which() -> None:
+    def load(device: str) -> ClipScorer:
+        raise ModuleNotFoundError("No module named 'pyiqa'")
+
+    with pytest.raises(StgEvalError, match="'sharpness' cannot be loaded: No module named 'pyiqa'"):
+        registry.load(replace(GOOD, load=load), "cpu")
 
 
 def test_cards_import_without_torch() -> None:
-    code = "import sys, stg_eval.metrics.registry; sys.exit(any(m in sys.modules for m in ('torch', 'pandas')))"
+    code = "import sys, stg_eval.metrics.registry; sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'cv2')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -99,7 +101,8 @@ def test_cards_are_what_a_table_needs() -> None:
         assert card.name == name
         assert card.note
         assert card.kind == "set" or (not card.needs_reference and card.min_clips == 1)
-        assert ("compare it only with itself" in card.note) == name.endswith("_sprites")
+        assert ("compare it only with itself" in card.note) == card.embedded == name.endswith("_sprites")
+        assert card.margin != MetricCard.margin, f"{name} has no margin of its own"
 
 
 def test_paper_metrics_are_all_here() -> None:
@@ -122,8 +125,9 @@ def test_every_protocol_has_a_card_and_its_own_signature(monkeypatch: pytest.Mon
     class Network:
         signature = "network"
 
-    monkeypatch.setattr(c3d, "load", lambda device, protocol: Network())
-    monkeypatch.setattr(videomae, "load", lambda device: Network())
+    monkeypatch.setattr(weights, "require", lambda row: None)
+    monkeypatch.setattr(c3d, "load", lambda published, mean, device, protocol: Network())
+    monkeypatch.setattr(videomae, "load", lambda checkpoint, device: Network())
     names = ("fvd", "fvd_unbiased", "is", "is_tgan", "is_tganv2")
     assert [registry.load(registry.card(name), "cpu").signature for name in names] == [
         "FVD|network|n*|cov-n|v1",
@@ -137,7 +141,7 @@ def test_every_protocol_has_a_card_and_its_own_signature(monkeypatch: pytest.Mon
 def test_statistic_without_networks_is_that_of_the_protocol() -> None:
     rng = np.random.default_rng(0)
     features, reference = rng.normal(size=(2, 40, 6)) * 4
-    values = {n: registry.statistic(registry.card(n))(features, reference) for n in ("fvd", "fvd_unbiased", "is_tgan")}
+    values = {n: registry.card(n).of_set(features, reference) for n in ("fvd", "fvd_unbiased", "is_tgan")}
     assert values == pytest.approx(
         {
             "fvd": frechet_distance(features, reference),
@@ -150,5 +154,5 @@ def test_statistic_without_networks_is_that_of_the_protocol() -> None:
 
 
 def test_number_of_clips_is_filled_into_a_signature() -> None:
-    assert registry.counted("FVD|x|n*|cov-n|v1", 2048) == "FVD|x|n2048|cov-n|v1"
-    assert registry.counted("TF|x|v1", 2048) == "TF|x|v1"
+    assert registry.signed("FVD|x|n*|cov-n|v1", 2048) == "FVD|x|n2048|cov-n|v1"
+    assert registry.signed("TF|x|v1", 2048) == "TF|x|v1"

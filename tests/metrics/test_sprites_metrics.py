@@ -32,13 +32,13 @@ def others() -> np.ndarray:
 
 
 def score(name: str, clips: np.ndarray, real: np.ndarray) -> float:
-    metric = registry.load(registry.card(name), "cpu")
-    features, reference = (metric.extractor.extract(list(c)) for c in (clips, real))  # type: ignore[union-attr]
-    return metric.statistic(features, reference)  # type: ignore[union-attr]
+    card = registry.card(name)
+    extractor = card.load("cpu").extractor  # type: ignore[union-attr]
+    return card.of_set(extractor.extract(list(clips)), extractor.extract(list(real)))
 
 
 def accuracy(clip: np.ndarray, label: int, chunk: int = 3) -> float:
-    scorer: ClipScorer = registry.load(registry.card("accuracy_sprites"), "cpu")  # type: ignore[assignment]
+    scorer: ClipScorer = registry.card("accuracy_sprites").load("cpu")  # type: ignore[assignment]
     scorer.begin(INFO, Case(id="a", label=label))
     for start in range(0, len(clip), chunk):
         scorer.update(clip[start : start + chunk])
@@ -47,21 +47,20 @@ def accuracy(clip: np.ndarray, label: int, chunk: int = 3) -> float:
 
 @pytest.mark.parametrize("name", SETS)
 def test_order_and_batches_of_clips_do_not_change_the_score(name: str, real: np.ndarray, others: np.ndarray) -> None:
-    metric: SetMetric = registry.load(registry.card(name), "cpu")  # type: ignore[assignment]
+    card = registry.card(name)
+    metric: SetMetric = card.load("cpu")  # type: ignore[assignment]
     order = np.random.default_rng(0).permutation(len(others))
     together = metric.extractor.extract(list(others))
     alone = np.concatenate([metric.extractor.extract(list(others[i : i + 7])) for i in range(0, len(others), 7)])
     np.testing.assert_allclose(alone, together, atol=1e-4)
     reference = metric.extractor.extract(list(real))
-    assert metric.statistic(together[order], reference) == pytest.approx(
-        metric.statistic(together, reference), rel=1e-7
-    )
+    assert card.of_set(together[order], reference) == pytest.approx(card.of_set(together, reference), rel=1e-7)
 
 
 def test_metrics_that_share_the_classifier_share_its_cached_features() -> None:
-    extractors = {registry.load(registry.card(n), "cpu").extractor.signature for n in SETS}  # type: ignore[union-attr]
+    extractors = {registry.card(n).load("cpu").extractor.signature for n in SETS}  # type: ignore[union-attr]
     assert len(extractors) == 2
-    signatures = [registry.load(registry.card(n), "cpu").signature for n in SETS]
+    signatures = [registry.card(n).load("cpu").signature for n in SETS]
     assert len(set(signatures)) == len(SETS)
     assert all("|n*|" in s for s in signatures)
 
@@ -106,7 +105,7 @@ def test_accuracy_does_not_depend_on_chunks(real: np.ndarray) -> None:
 
 
 def test_accuracy_needs_the_class(real: np.ndarray) -> None:
-    scorer: ClipScorer = registry.load(registry.card("accuracy_sprites"), "cpu")  # type: ignore[assignment]
+    scorer: ClipScorer = registry.card("accuracy_sprites").load("cpu")  # type: ignore[assignment]
     for case in (None, Case(id="a", prompt="a square that slides")):
         with pytest.raises(StgEvalError, match="the class it was made for"):
             scorer.begin(INFO, case)

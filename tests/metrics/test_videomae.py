@@ -13,7 +13,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints, videomae
+from stg_eval.metrics import fvd, videomae
 from stg_eval.types import StgEvalError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -118,17 +118,17 @@ def test_half_precision_file_loads_through_the_table_and_signs_with_its_digest(
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(StgEvalError, match="stg-eval weights fetch videomae-g-ssv2"):
-        videomae.load("cpu")
-    row = checkpoints.VIDEOMAE
+        fvd.load("cpu")
+    row = fvd.VIDEOMAE
     path = tmp_path / "weights" / row.name / Path(row.file).name
     path.parent.mkdir(parents=True)
     torch.save({"module": {"fc_norm.weight": torch.ones(88).half()}}, path)
     with pytest.raises(StgEvalError, match="damaged or another file"):
-        videomae.load("cpu")
+        fvd.load("cpu")
     checkpoint = weights.Checkpoint(path, "0123456789abcdef")
     monkeypatch.setattr(weights, "require", lambda name: checkpoint)
     monkeypatch.setattr(videomae, "load_network", lambda tensors: network)
-    assert videomae.load("cpu").signature == "videomae-g-ssv2|16f|crop256-224|01234567"
+    assert fvd.load("cpu").extractor.signature == "videomae-g-ssv2|16f|crop256-224|01234567"
     names = videomae.transformers_names(weights.load_torch(checkpoint)["module"])
     assert names["fc_norm.weight"].dtype == torch.float32
 

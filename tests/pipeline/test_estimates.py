@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import pytest
 
 from stg_eval import suites
 from stg_eval.gate import snapshot
-from stg_eval.metrics import registry
+from stg_eval.metrics import SetMetric, registry
 from stg_eval.pipeline import estimates, run
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.storage import results
@@ -27,15 +26,13 @@ DEMO = suites.load("demo")
 def plan() -> Plan:
     """96 clips a variant, FVD on the first 64 of them; IS, with the same features, on all."""
     suite = replace(DEMO, metric_clips={"fvd_sprites": 64})
-    return make_plan(suite, "tiny", guidance=("cfg", "stg"), metric_names=("fvd_sprites", "is_sprites"), limit=96)
+    made = make_plan(suite, "tiny", guidance=("cfg", "stg"), metric_names=("fvd_sprites", "is_sprites"), limit=96)
+    cards = (replace(card, statistic=lambda features, real: float(features.mean())) for card in made.metrics)
+    return replace(made, metrics=tuple(cards))
 
 
-def mean_of(name: str) -> Any:
-    return SimpleNamespace(
-        extractor=SimpleNamespace(signature="toy"),
-        signature=f"{name}|n*|v1",
-        statistic=lambda features, real: float(features.mean()),
-    )
+def mean_of(name: str) -> SetMetric:
+    return SetMetric(f"{name}|n*|v1", SimpleNamespace(signature="toy"))  # type: ignore[arg-type]
 
 
 def finished(plan: Plan, folder: Path) -> Results:
@@ -100,7 +97,7 @@ def static_cell(scores: pd.DataFrame) -> tuple[Estimate, Estimate]:
         baseline="cfg",
         cluster="case",
         published={},
-        keep_static={card.name},
+        by_case={card.name},
     )
     return cells[0], cells[1]
 
@@ -131,7 +128,9 @@ def test_interval_holds_no_value_that_the_metric_cannot_take(plan: Plan, tmp_pat
     (card,) = (card for card in plan.metrics if card.name == metric)
     low = card.limits[0]
     loaded = {c.name: mean_of(c.name) for c in plan.metrics}
-    loaded[metric].statistic = lambda features, real: low + (len(features) not in (64, 96)) * float(features.sum() % 7)
+    card = replace(
+        card, statistic=lambda features, real: low + (len(features) not in (64, 96)) * float(features.sum() % 7)
+    )
     found = finished(plan, tmp_path)
     with Store(tmp_path / "store", write=False) as store:
         cells = estimates.cells(found.scores, [card], loaded, store, {}, baseline=None, cluster="case", published={})

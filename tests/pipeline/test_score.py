@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from stg_eval.datasets.dataset import Reference
-from stg_eval.metrics import registry
+from stg_eval.metrics import SetMetric, registry
 from stg_eval.pipeline import score
 from stg_eval.pipeline.score import Item
 from stg_eval.storage.store import Store
@@ -49,8 +48,8 @@ def test_a_reference_that_is_interrupted_goes_on_where_it_stopped_with_the_same_
     count = 3 * score.CHUNK + 5
     whole, resumed = MeanColour(), MeanColour()
     with Store(tmp_path / "whole") as store:
-        expected = score.reference_features(reference(count), {"m": SimpleNamespace(extractor=whole)}, store)
-    loaded = {"m": SimpleNamespace(extractor=resumed)}
+        expected = score.reference_features(reference(count), {"m": SetMetric("m", whole)}, store)
+    loaded = {"m": SetMetric("m", resumed)}
     with Store(tmp_path / "resumed") as store:
         with pytest.raises(KeyboardInterrupt):
             score.reference_features(reference(count, dies_behind=2 * score.CHUNK), loaded, store)
@@ -65,7 +64,7 @@ def test_what_has_no_value_is_named_by_clip_and_metric_on_every_run(tmp_path: Pa
     items = [Item(score.file_key(path), path, None) for path in paths]
     loaded = {
         "temporal_flickering": registry.load(registry.card("temporal_flickering"), "cpu"),
-        "colour": SimpleNamespace(extractor=MeanColour()),
+        "colour": SetMetric("colour", MeanColour()),
     }
     with Store(tmp_path / "store") as store:
         first, again = (score.score_items(items, loaded, store).problems for _ in range(2))

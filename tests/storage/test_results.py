@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from stg_eval import suites
+from stg_eval.pipeline import estimates
 from stg_eval.pipeline.plan import make_plan
 from stg_eval.storage import results
 from stg_eval.storage.record import RunRecord
@@ -122,7 +124,8 @@ def test_clips_that_a_finished_run_says_a_metric_wanted_are_those_the_plan_score
     plan = make_plan(suite, "opensora", guidance=("cfg", "stg"), limit=400, dry=True)
     rows = [(v.name, " ".join(r.case.tags)) for v in plan.variants for r in plan.requests[v.name]]
     run = {"metric_clips": suite.metric_clips, "score_by_tag": suite.score_by_tag, "keep_static": suite.keep_static}
-    found = Results(Path(), make_record(**run), (), (), pd.DataFrame(rows, columns=["variant", "tags"]))
+    columns = estimates.columns(plan.metrics, {c.name: SimpleNamespace(signature="") for c in plan.metrics}, ())
+    found = Results(Path(), make_record(**run), columns, (), pd.DataFrame(rows, columns=["variant", "tags"]))
     assert suite.score_by_tag
     for card in plan.metrics:
         scored = [one for v in plan.variants for one in plan.scored(card, v.name)]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VERSION = "0.1.5"
 """Of vbench, whose definitions these are."""
+DIMENSION = "VBench's own definition and networks, printed from 0 to 1 as in the paper."
+"""How the note on a dimension's card begins."""
 
 
 def import_vbench(module: str) -> Any:

@@ -11,17 +11,30 @@ from __future__ import annotations
 
 import warnings
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints
-from stg_eval.metrics.vbench import VERSION, batch_size, exact, import_vbench, to_tensor
+from stg_eval.metrics import MetricCard
+from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, import_vbench, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
+from stg_eval.weights import Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RAFT = Weight(
+    name="raft-things",
+    needed_by="metrics dynamic_degree, static_filter",
+    licence="BSD-3-Clause",
+    size=21_108_000,
+    sha256="fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+    url="https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
+    zip_sha256="4be6101b271f58ec49866da5cf609fd17e86e9cae2483f70630ef4a295dc66bd",
+    file="models/raft-things.pth",
+)
 
 ITERATIONS = 20
 MARGIN = 1e-3
@@ -87,6 +100,9 @@ class DynamicDegree:
             self._verdict = surely
 
     def _evaluate(self) -> None:
+        import torch
+        from torch.nn import functional as F
+
         images = to_tensor(np.stack(self._waiting), self._device)
         self._waiting = []
         with exact(), warnings.catch_warnings():
@@ -110,6 +126,8 @@ class DynamicDegree:
 
         RAFT.forward in test mode, without the work whose results it throws away.
         """
+        import torch
+
         raft, update = self._raft, self._raft.update_block
         correlation = self._correlation(maps[:-1], maps[1:], radius=raft.args.corr_radius)
         hidden, context = raft.cnet(2 * (images / 255.0) - 1.0).split([raft.hidden_dim, raft.context_dim], dim=1)
@@ -150,6 +168,18 @@ def is_moving(pairs: int, exceeding: int, sampled: int) -> bool:
     return pairs > 0 and exceeding >= round(4 * (sampled / 16.0))
 
 
-def load(name: str, device: str) -> DynamicDegree:
+def load(device: str) -> DynamicDegree:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return DynamicDegree(weights.require(checkpoints.RAFT), device)
+    return DynamicDegree(weights.require(RAFT), device)
+
+
+CARD = MetricCard(
+    name="dynamic_degree",
+    title="Dynamic Degree",
+    short="DD",
+    higher_is_better=True,
+    load=load,
+    weights=(RAFT,),
+    margin=0.05,  # one clip in twenty
+    note=DIMENSION + " Each clip is 0 or 1 (moving), so intervals are wide.",
+)

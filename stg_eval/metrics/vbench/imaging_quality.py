@@ -1,26 +1,34 @@
 """Imaging quality: mean MUSIQ-SPAQ score of the frames, here from 0 to 1.
 
 Source: vbench 0.1.5, vbench/imaging_quality.py, whose videos have 0 to 100 and whose tables have 0 to 1. The network is
-pyiqa's. Two things of it are left out because they change nothing: convolution weights are standardised once instead of
-at every call, and the padding tokens, which the attention masks, are dropped.
+pyiqa's, see `stg_eval.metrics.vbench.musiq`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.transforms.functional import resize
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints
-from stg_eval.metrics.linear import use_onednn
-from stg_eval.metrics.vbench import VERSION, batch_size, exact, to_tensor
+from stg_eval.metrics import MetricCard
+from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
+from stg_eval.weights import Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MUSIQ = Weight(
+    name="musiq-spaq",
+    needed_by="metric imaging_quality",
+    licence="Apache-2.0",
+    size=109_000_000,
+    sha256="358bb6af275e28ea56821d44fb55c6cb83645db11f394d3ad65b2d149965ab50",
+    url="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/musiq_spaq_ckpt-358bb6af.pth",
+    file="musiq_spaq_ckpt-358bb6af.pth",
+)
 
 LONGER_SIDE = 512
 
@@ -29,12 +37,9 @@ class ImagingQuality:
     """A `ClipScorer`: 0 to 1, higher is better. MUSIQ (Ke et al., ICCV 2021) trained on SPAQ."""
 
     def __init__(self, checkpoint: weights.Checkpoint, device: str, batch: int | None = None) -> None:
-        from pyiqa.archs.musiq_arch import MUSIQ
+        from stg_eval.metrics.vbench.musiq import load_musiq
 
-        self._network = MUSIQ(pretrained=False)
-        self._network.load_state_dict(weights.load_torch(checkpoint))
-        streamline(self._network.eval().requires_grad_(False).to(device))
-        use_onednn(self._network, device)
+        self._network = load_musiq(checkpoint, device)
         self._device, self._batch = device, batch
         self.signature = f"imaging_quality|vbench{VERSION}|musiq-spaq:{checkpoint.fingerprint}|longer512|float32|v1"
 
@@ -43,12 +48,16 @@ class ImagingQuality:
         self._scores: list[Tensor] = []
 
     def update(self, frames: np.ndarray) -> None:
+        from stg_eval.metrics.vbench.musiq import tokens
+
         with exact():
             for start in range(0, len(frames), self._size):
                 images = preprocess(to_tensor(frames[start : start + self._size], self._device))
                 self._scores.append(self._network(tokens(images, self._network.data_preprocess_opts))[:, 0])
 
     def end(self) -> float:
+        import torch
+
         return torch.cat(self._scores).double().mean().item() / 100.0
 
 
@@ -62,80 +71,25 @@ def resized(height: int, width: int) -> tuple[int, int]:
 
 def preprocess(images: Tensor) -> Tensor:
     """Images [n, 3, H, W], 0 to 255 -> 0 to 1, bilinear without antialias (VBench's `transform`, mode "longer")."""
+    from torchvision.transforms.functional import resize
+
     height, width = images.shape[-2:]
     out: Tensor = resize(images, list(resized(height, width)), antialias=False) / 255.0
     return out
 
 
-def tokens(images: Tensor, options: dict[str, Any]) -> Tensor:
-    """Images [n, 3, H, W], 0 to 1 -> patches of three scales with position, scale and mask, [n, tokens, 3075].
-
-    Only the valid ones: which they are depends on H and W alone.
-    """
-    from pyiqa.data.multiscale_trans_util import get_multiscale_patches
-
-    patches: Tensor = get_multiscale_patches((images - 0.5) * 2, **options)
-    scales = [*options["longer_side_lengths"], None]
-    height, width = images.shape[-2:]
-    return patches[:, valid_tokens(height, width, options["patch_size"], scales)]
-
-
-def valid_tokens(height: int, width: int, patch: int, scales: list[int | None]) -> list[int]:
-    """Positions of the patches that hold pixels. Each scale but the last (None, the image itself) is filled up with
-    masked tokens to the number of patches of a square image. Counted here, as reading the mask would stop a GPU."""
-    found: list[int] = []
-    start = 0
-    for side in scales:
-        ratio = side / max(height, width) if side else 1.0
-        count = -(-round(height * ratio) // patch) * -(-round(width * ratio) // patch)
-        found += range(start, start + count)
-        start += (-(-side // patch)) ** 2 if side else count
-    return found
-
-
-def streamline(network: Any) -> None:
-    """Replace layers of a MUSIQ by equal and faster ones. It then takes `tokens` instead of images."""
-    for block in (network, network.block1):
-        for name, layer in list(block.named_children()):
-            if type(layer).__name__ == "StdConv":
-                setattr(block, name, _StandardisedConv(layer))
-    for layer in network.transformer_encoder.transformer.values():
-        layer.attention = _Attention(layer.attention)
-    network.training = True  # of this module alone: pyiqa's switch between tokens and images as the input
-
-
-class _StandardisedConv(nn.Module):
-    """pyiqa's StdConv with its weight standardised beforehand."""
-
-    def __init__(self, conv: Any) -> None:
-        super().__init__()
-        weight = conv.weight - conv.weight.mean((1, 2, 3), keepdim=True)
-        self.weight = nn.Parameter(weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), requires_grad=False)
-        self.kernel_size, self.stride = conv.kernel_size, conv.stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        from pyiqa.matlab_utils import exact_padding_2d
-
-        return F.conv2d(exact_padding_2d(x, self.kernel_size, self.stride, mode="same"), self.weight, None, self.stride)
-
-
-class _Attention(nn.Module):
-    """pyiqa's MultiHeadAttention for tokens that are all valid."""
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.num_heads = attention.num_heads
-        self.query, self.key, self.value, self.out = attention.query, attention.key, attention.value, attention.out
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        out: Tensor = self.out(attended)
-        return out
-
-
-def load(name: str, device: str) -> ImagingQuality:
+def load(device: str) -> ImagingQuality:
     """The scorer with the official weights. Raises StgEvalError where they are missing."""
-    return ImagingQuality(weights.require(checkpoints.MUSIQ), device)
+    return ImagingQuality(weights.require(MUSIQ), device)
+
+
+CARD = MetricCard(
+    name="imaging_quality",
+    title="Imaging Quality",
+    short="IQ",
+    higher_is_better=True,
+    load=load,
+    weights=(MUSIQ,),
+    margin=0.004,
+    note=DIMENSION,
+)

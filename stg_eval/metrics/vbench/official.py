@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints
+from stg_eval.metrics import registry
 from stg_eval.metrics.vbench import VERSION, import_vbench
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -49,10 +49,9 @@ def load(name: str, device: str) -> OfficialScorer:
     """A dimension by the official code. Raises StgEvalError where vbench or the weights are missing."""
     if name not in LOADERS:
         raise StgEvalError(f"the official engine has no metric {name!r} (it has: {', '.join(LOADERS)})")
-    needed, loader = LOADERS[name]
-    networks = [weights.require(row) for row in needed]
+    networks = [weights.require(row) for row in registry.card(name).weights]
     with _quiet():
-        return OfficialScorer(name, loader(device, *(checkpoint.path for checkpoint in networks)), networks)
+        return OfficialScorer(name, LOADERS[name](device, *(checkpoint.path for checkpoint in networks)), networks)
 
 
 def _flickering(device: str) -> Callable[[str], float]:
@@ -91,7 +90,7 @@ def _imaging(device: str, checkpoint: Path) -> Callable[[str], float]:
 def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     import torch
 
-    from stg_eval.metrics.vbench.aesthetic_quality import clip_vision
+    from stg_eval.metrics.vbench.clip_vision import clip_vision
 
     try:
         importlib.import_module("clip")
@@ -106,13 +105,14 @@ def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     return lambda path: float(module.laion_aesthetic(linear, network, [path], device)[1][0]["video_results"])
 
 
-LOADERS: dict[str, tuple[tuple[weights.Weight, ...], Callable[..., Callable[[str], float]]]] = {
-    "temporal_flickering": ((), _flickering),
-    "motion_smoothness": ((checkpoints.AMT,), _smoothness),
-    "dynamic_degree": ((checkpoints.RAFT,), _dynamics),
-    "imaging_quality": ((checkpoints.MUSIQ,), _imaging),
-    "aesthetic_quality": ((checkpoints.CLIP_L_14, checkpoints.LAION), _aesthetics),
+LOADERS: dict[str, Callable[..., Callable[[str], float]]] = {
+    "temporal_flickering": _flickering,
+    "motion_smoothness": _smoothness,
+    "dynamic_degree": _dynamics,
+    "imaging_quality": _imaging,
+    "aesthetic_quality": _aesthetics,
 }
+"""Dimension -> what makes a function (path of a clip -> score) of the device and the paths of the card's weights."""
 
 
 @contextmanager

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import warnings
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from torch import Tensor
-from torch.nn import functional as F
 
 from stg_eval import weights
-from stg_eval.metrics import checkpoints
+from stg_eval.metrics import MetricCard
 from stg_eval.metrics.vbench import VERSION, exact, import_vbench, to_tensor
-from stg_eval.metrics.vbench.dynamic_degree import ITERATIONS, padding
+from stg_eval.metrics.vbench.dynamic_degree import ITERATIONS, RAFT, padding
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class StaticFilter:
@@ -68,6 +69,8 @@ class StaticFilter:
         return float(not any(self._score(one, two) > 2 * allowed * self._threshold for one, two in ends))
 
     def _score(self, first: np.ndarray, second: np.ndarray) -> float:
+        from torch.nn import functional as F
+
         with exact(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.meshgrid")
             images = to_tensor(np.stack([first, second]), self._device)
@@ -77,18 +80,20 @@ class StaticFilter:
             return lengths.topk(int(len(lengths) * 0.02), sorted=False).values.mean().item()
 
 
-def keep_static(scores: pd.DataFrame, metric: str, keep: int) -> pd.DataFrame:
-    """Results.scores with `metric` blanked (nan) for all but the first `keep` static clips of each variant and case.
-
-    "First" is VBench's order, which sorts file names: sample 0, 1, 10, 11, ..., 19, 2, 20, ... A case with fewer static
-    clips keeps those it has.
-    """
-    index = (scores["seed"] - scores["seed"].min()).astype(str) + ".mp4"
-    static = scores.assign(_index=index)[scores["static_filter"] == 1].sort_values("_index")
-    kept = static.groupby(["variant", "case"], sort=False).head(keep).index
-    return scores.assign(**{metric: scores[metric].where(scores.index.isin(kept))})
-
-
-def load(name: str, device: str) -> StaticFilter:
+def load(device: str) -> StaticFilter:
     """The filter with the official weights. Raises StgEvalError where they are missing."""
-    return StaticFilter(weights.require(checkpoints.RAFT), device)
+    return StaticFilter(weights.require(RAFT), device)
+
+
+CARD = MetricCard(
+    name="static_filter",
+    title="Static clips",
+    short="Static",
+    higher_is_better=None,
+    load=load,
+    weights=(RAFT,),
+    needs_case=True,
+    gated=False,  # it only says which clips another metric counts
+    margin=0.05,
+    note="Share of clips that VBench's static filter passes; temporal flickering counts the first few of them.",
+)

@@ -10,7 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stg_eval.metrics.vbench import aesthetic_quality, dynamic_degree, imaging_quality, motion_smoothness
+from stg_eval.metrics.vbench import (
+    aesthetic_quality,
+    clip_vision,
+    dynamic_degree,
+    imaging_quality,
+    motion_smoothness,
+    musiq,
+)
 from stg_eval.metrics.vbench import temporal_flickering as flickering
 
 
@@ -184,18 +191,18 @@ def test_imaging_quality_keeps_exactly_the_valid_tokens(golden):
     arrays, values = golden("imaging_quality")
     for case in values["tokens"]:
         positions = arrays[f"pos_{case['h']}x{case['w']}"]
-        kept = imaging_quality.valid_tokens(case["h"], case["w"], 32, [224, 384, None])
+        kept = musiq.valid_tokens(case["h"], case["w"], 32, [224, 384, None])
         assert kept == np.flatnonzero(positions[:, 2]).tolist()
         assert len(kept) == case["valid"]
-        tokens = imaging_quality.tokens(torch.zeros(1, 3, case["h"], case["w"]), OPTIONS)
+        tokens = musiq.tokens(torch.zeros(1, 3, case["h"], case["w"]), OPTIONS)
         assert np.array_equal(tokens[0, :, -3:].numpy(), positions[kept])
 
 
 def test_imaging_quality_tokens_hold_the_reference_pixels(golden):
     pytest.importorskip("pyiqa")
     arrays, _ = golden("imaging_quality")
-    kept = imaging_quality.valid_tokens(48, 64, 32, [224, 384, None])
-    tokens = imaging_quality.tokens(chw(arrays["ms_in"]) / 255.0, OPTIONS)[..., :-3].double().numpy()
+    kept = musiq.valid_tokens(48, 64, 32, [224, 384, None])
+    tokens = musiq.tokens(chw(arrays["ms_in"]) / 255.0, OPTIONS)[..., :-3].double().numpy()
     assert np.allclose(tokens.sum(-1), arrays["ms_token_sum"][:, kept], atol=1e-2)
     assert np.allclose((tokens**2).sum(-1), arrays["ms_token_sumsq"][:, kept], rtol=1e-5)
     assert np.allclose(tokens[:, [0, -1]], arrays["ms_first_last_token"][:, [0, -1]], atol=1e-5)
@@ -204,7 +211,7 @@ def test_imaging_quality_tokens_hold_the_reference_pixels(golden):
 @pytest.mark.parametrize("case", ["up", "down"])
 def test_aesthetic_quality_pixels(golden, case):
     arrays, values = golden("aesthetic_quality")
-    got = aesthetic_quality.preprocess(chw(arrays[f"{case}_in"]))
+    got = clip_vision.preprocess(chw(arrays[f"{case}_in"]))
     assert list(got.shape) == values[case]["shape"]
     assert np.allclose(got[:, :, ::7, ::7].numpy(), arrays[f"{case}_out_sample7"], atol=1e-5)
     assert got.double().sum().item() == pytest.approx(values[case]["sum"], rel=1e-6)

@@ -102,7 +102,7 @@ CLIPS = [
 def test_temporal_flickering_equals_the_official_one_exactly(official, make_clip, score, clip):
     path = make_clip(**clip)
     expected, _ = official("temporal_flickering").temporal_flickering([str(path)])
-    assert score(flickering.load("temporal_flickering", "cpu"), path) == float(expected)
+    assert score(flickering.load("cpu"), path) == float(expected)
 
 
 @pytest.mark.parametrize("clip", CLIPS)

@@ -1,4 +1,4 @@
-"""The static filter's verdicts are the official ones; of a prompt's samples the official ones are kept."""
+"""The static filter's verdicts are the official ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from stg_eval.metrics.vbench.static_filter import StaticFilter, keep_static
+from stg_eval.metrics.vbench.static_filter import StaticFilter
 from stg_eval.storage.video import probe, read_frames
 from stg_eval.weights import Checkpoint
 
@@ -67,18 +66,3 @@ def test_the_verdict_is_the_official_one(
     assert [mine for mine, _ in verdicts] == [official for _, official in verdicts]
     assert verdicts[0] == (True, True)
     assert verdicts[-1][0] == (num_frames == 1), "the gains lie on both sides of the thresholds"
-
-
-def test_the_first_static_samples_in_the_order_of_file_names_are_kept() -> None:
-    rows = [
-        {"variant": variant, "case": case, "seed": 3 + k, "static_filter": float(k != 1), "tf": 1.0}
-        for variant in ("cfg", "stg")
-        for case in "ab"
-        for k in range(25)
-    ]
-    kept = keep_static(pd.DataFrame(rows), "tf", 5).dropna()
-    for _, group in kept.groupby(["variant", "case"]):
-        assert sorted(group["seed"] - 3) == [0, 10, 11, 12, 13]
-    few = pd.DataFrame(rows).assign(static_filter=lambda t: (t["seed"] < 5).astype(float))
-    assert len(keep_static(few, "tf", 5).dropna()) == 2 * 2 * 2
-    assert np.isnan(keep_static(few.assign(static_filter=np.nan), "tf", 5)["tf"]).all()
