@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval import weights
-from stg_eval.storage import atomic
+from stg_eval.storage import atomic, image
 from stg_eval.types import StgEvalError
+from stg_eval.weights.download import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,28 +117,30 @@ def whole_number(dataset: str, option: str, value: object) -> int:
     return value
 
 
-def file_digest(path: Path, check: Callable[[Path], None] | None = None, dry: bool = False) -> str:
-    """SHA-256 of a file, 64 hex digits. Remembered by path, size and time of change, so that large sets of files are
-    read (and put through `check`, which raises for a bad one) only once; when `dry`, not at all."""
+def file_digest(path: Path, dry: bool = False) -> str:
+    """SHA-256 of a file, 64 hex digits; remembered, see `_remembered`."""
+    return _remembered(path, "False", sha256_of, dry)
+
+
+def image_digest(path: Path, dry: bool = False) -> str:
+    """What identifies a first frame, see `stg_eval.storage.image.image_digest`; remembered, see `_remembered`."""
+    return _remembered(path, "image-2", image.image_digest, dry)
+
+
+def _remembered(path: Path, rule: str, digest: Callable[[Path], str], dry: bool) -> str:
+    """A file's digest under a rule, by path, size and time of change: large sets of files are read only once; when
+    `dry`, not at all."""
     stat = path.stat()
-    known_as = _sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{check is not None}".encode())
+    known_as = _sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{rule}".encode())
     note = data_home() / "digests" / known_as[:2] / known_as
     try:
         return note.read_text(encoding="utf-8")
     except OSError:
         if dry:
             return f"not read: {path}"
-    if check:
-        check(path)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_whole(note, digest.encode())
-    return digest
-
-
-def image_digest(path: Path, dry: bool = False) -> str:
-    """SHA-256 of an image file that decodes. Raises StgEvalError for one that does not."""
-    return file_digest(path, _decode, dry)
+    found = digest(path)
+    write_whole(note, found.encode())
+    return found
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -150,16 +153,6 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> StgEvalError:
     return StgEvalError(f"cannot write {path} ({error.strerror}); set STG_EVAL_CACHE to another folder")
-
-
-def _decode(path: Path) -> None:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # Pillow's plug-ins raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise StgEvalError(f"{path} does not decode as an image ({error}); replace or remove it") from error
 
 
 def _sha256(data: bytes) -> str:

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stg_eval.datasets.files import check_options, image_digest
+from stg_eval.progress import note
+from stg_eval.storage.image import SUFFIXES
 from stg_eval.storage.walk import find
 from stg_eval.types import Case, StgEvalError
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-
-
-logger = logging.getLogger(__name__)
 
 
 class Images:
     """One case an image, in the order of file names; its id is the file name.
 
-    Hidden files and sub-folders are not looked at; one line of the log names what else is left out.
+    Hidden files and sub-folders are not looked at; a note names what else is left out.
     """
 
     def __init__(self, path: Path) -> None:
         self._files, self._left_out = list[Path](), ""
-        self.missing = None
+        self.missing: str | None = None
         try:
             if path.is_dir():
-                found = find(path, IMAGE_SUFFIXES, "an image", deep=False)
-                self._files, self._left_out = (
-                    found.files,
-                    f"{path}: left out {found.left_out}" if found.left_out else "",
-                )
+                found = find(path, SUFFIXES, "an image", deep=False)
+                self._files = found.files
+                self._left_out = f"{path}: left out {found.left_out}" if found.left_out else ""
             if not self._files:
                 others = f" ({self._left_out})" if self._left_out else ""
-                kinds = ", ".join(IMAGE_SUFFIXES)
+                kinds = ", ".join(SUFFIXES)
                 self.missing = f"{path} is no folder with images ({kinds}); give one with --suite DIR{others}"
         except StgEvalError as error:
             self.missing = str(error)
@@ -45,7 +39,7 @@ class Images:
         if self.missing:
             raise StgEvalError(self.missing)
         if self._left_out:
-            logger.warning(self._left_out)
+            note(self._left_out)
         seen: dict[str, Path] = {}
         for file in self._files:
             digest = image_digest(file, dry)

@@ -12,6 +12,8 @@ from typing import Any
 from stg_eval.generators.diffusers_video import DiffusersModel
 from stg_eval.generators.guidance.layers import Layer, LayerMap, latent_grid
 from stg_eval.generators.model import SMOKE, ModelCard, Preset
+from stg_eval.progress import note
+from stg_eval.storage.image import read_image
 from stg_eval.types import Guidance, Request, StgEvalError
 from stg_eval.weights import Weight
 
@@ -135,17 +137,17 @@ def arguments(request: Request) -> dict[str, Any]:
 
 def first_frame(request: Request, fit: str) -> Any:
     """The case's image as PIL RGB, brought to the request's size as `fit` says."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if fit not in ("stretch", "crop"):
         raise StgEvalError(f"image_fit is stretch or crop, not {fit!r}")
     if not request.case.image:
         raise StgEvalError(f"{request.model} starts from an image, and case {request.case.id!r} has none")
-    try:
-        image = Image.open(Path(request.case.image)).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise StgEvalError(f"the first frame {request.case.image} cannot be read: {error}") from error
-    return ImageOps.fit(image, (request.width, request.height), Image.Resampling.LANCZOS) if fit == "crop" else image
+    picture = read_image(Path(request.case.image))
+    for change in picture.changes:
+        note(f"there are first frames that had to be {change}")
+    size = (request.width, request.height)
+    return ImageOps.fit(picture.pixels, size, Image.Resampling.LANCZOS) if fit == "crop" else picture.pixels
 
 
 def small() -> Any:
