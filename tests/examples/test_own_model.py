@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package and its metadata, as pip puts them."""
-    home = tmp_path_factory.mktemp("own")
-    source = shutil.copytree(EXAMPLE, home / "source")  # setuptools leaves its build beside the source
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--target", home / "site", source], check=True, timeout=120)
-    return home / "site"
-
-
-def stg_eval(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(site), str(EXAMPLE.parents[1])])
-    return subprocess.run(
-        [sys.executable, "-m", "stg_eval.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        timeout=240,
-        check=False,
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_a_model_from_another_package_plans_lists_and_runs_without_an_edit_here(
-    installed: Path, tmp_path: Path
+    install: Callable[[str], Path], stg_eval: Run, tmp_path: Path
 ) -> None:
+    installed = install("own_model")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red ball\na blue cat\n")
     run = ("run", "--suite", prompts, "--model", "pebble", "--metrics", "temporal_flickering")
@@ -65,7 +40,7 @@ def test_a_model_from_another_package_plans_lists_and_runs_without_an_edit_here(
     assert "Pebble has no layer '4': give a number from 0 to 3" in wrong.stderr
 
 
-def test_without_the_package_its_model_is_unknown(tmp_path: Path) -> None:
+def test_without_the_package_its_model_is_unknown(stg_eval: Run, tmp_path: Path) -> None:
     answer = stg_eval(tmp_path, "list", "guidance", "--model", "pebble")
     assert answer.returncode == 2
     assert "unknown model 'pebble'" in answer.stderr
