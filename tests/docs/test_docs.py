@@ -82,6 +82,7 @@ def test_the_site_builds_without_a_warning_and_holds_every_command(tmp_path: Pat
     for name in ("CHANGELOG.md", "CONTRIBUTING.md", "mkdocs.yml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "stg_eval").symlink_to(ROOT / "stg_eval")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     bin_ = Path(sys.executable).parent
     page = tmp_path / "docs" / "reference" / GENERATED
     title = ("--name", "stg-eval", "--title", "Command line")
