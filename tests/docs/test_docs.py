@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 GENERATED = "command-line.md"
 WRITTEN = [p for p in sorted((ROOT / "docs").rglob("*.md")) if p.name != GENERATED]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
-PYTHON = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 COMMAND = re.compile(r"^(?: {4})?(?:\$ )?(stg-eval [a-z].*)$", re.MULTILINE)
 
 

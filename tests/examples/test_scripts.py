@@ -20,7 +20,8 @@ def python(*arguments: str | Path, cwd: Path) -> str:
 def test_a_plain_pipeline_is_guided_and_restored(tmp_path: Path) -> None:
     said = python(EXAMPLES / "guided_pipeline.py", cwd=tmp_path)
     moved = re.search(r"\[1, 18, 8\] by ([\d.]+)%", said)
-    assert moved and 0.1 < float(moved[1]) < 50
+    assert moved
+    assert 0.1 < float(moved[1]) < 50
     assert "equal to the bit" in said
 
 
