@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stg_eval import api
-from stg_eval.storage import results
+import stg_eval
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.suites import load as load_suite
 
@@ -43,15 +42,14 @@ def main() -> None:
     for seed in options.seeds:
         folder = options.state / str(seed)
         print(f"base seed {seed}", file=sys.stderr)
-        plan = api.plan(replace(suite, seed=seed), "tiny")
-        api.run(plan, folder / "store", folder / "run", "local", "cpu")
-        runs.append(results.load(folder / "run"))
+        places = {"store": folder / "store", "output": folder / "run"}
+        runs += stg_eval.run(suite=replace(suite, seed=seed), model="tiny", device="cpu", **places).results
     print("\n".join(table(runs)))
 
 
 def table(runs: Sequence[Results]) -> list[str]:
     """Lines of Markdown."""
-    columns, baseline = runs[0].columns, runs[0].run["baseline"]
+    columns, baseline = runs[0].columns, runs[0].run.baseline
     header = ["guidance"]
     for column in columns:
         header.append(column.short + {True: " ↑", False: " ↓", None: ""}[column.higher_is_better])

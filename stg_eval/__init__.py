@@ -1,19 +1,60 @@
 """stg-eval: paired, honest, fast evaluation of guidance in video diffusion.
 
-The command line is the front door; programs go in by the same verbs::
+The verbs of the command line are functions, with the same options as keywords::
 
-    from pathlib import Path
-    from stg_eval import suites, api
+    import stg_eval
 
-    plan = api.plan(suites.load("demo"), "tiny", guidance=["cfg", "cfg2+stg-a[4]s0.5t0.5"], limit=96)
-    finished = api.run(plan, Path("store"), Path("runs/mine"), executor="local", device="auto")
+    finished = stg_eval.run(suite="demo", model="tiny", guidance=["cfg", "cfg2+stg-a[4]s0.5t0.5"], limit=96)
     print(finished.table)
+    print(finished.results[0].scores)
 
 Guidance for a pipeline of one's own: `stg_eval.generators.guidance.guided`. Metrics for a loop of one's own:
-`stg_eval.metrics`. A finished run: `stg_eval.storage.results.load`. A gate: `stg_eval.gate.gate`.
+`stg_eval.metrics`. `import stg_eval` itself loads nothing heavy: a verb does when it is first asked for.
 """
 
-from stg_eval.types import Case, Guidance, Request, StgEvalError
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Case", "Guidance", "Request", "StgEvalError", "__version__"]
-__version__ = "0.1.0"
+from stg_eval.types import Case, Guidance, Request, StgEvalError
+from stg_eval.version import __version__
+
+if TYPE_CHECKING:
+    from stg_eval.api import (
+        Finished,
+        compare,
+        export,
+        first_frames,
+        load,
+        report,
+        reproduce,
+        run,
+        score,
+        sweep,
+        views,
+    )
+
+__all__ = [
+    "Case",
+    "Finished",
+    "Guidance",
+    "Request",
+    "StgEvalError",
+    "__version__",
+    "compare",
+    "export",
+    "first_frames",
+    "load",
+    "report",
+    "reproduce",
+    "run",
+    "score",
+    "sweep",
+    "views",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from stg_eval import api
+
+    return getattr(api, name)

@@ -1,18 +1,24 @@
-"""What the command line's verbs do, for programs: strings and paths in, finished tables and pages out."""
+"""The verbs for programs: the same options as on the command line, as keywords; finished tables and pages come back.
+
+Every function takes keywords only; `stg_eval.options` says them, with their defaults. All raise StgEvalError, in one
+line that says what to do, for what cannot be done as asked; what is finished is kept, and the same call resumes.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Unpack
 
-from stg_eval import generators, weights
-from stg_eval.pipeline import checkpoints
+from stg_eval import gate, generators, options, suites
+from stg_eval.options import keywords
 from stg_eval.pipeline import export as exporting
 from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
 from stg_eval.pipeline import sweep as sweeping
-from stg_eval.pipeline.export import folder_name
+from stg_eval.pipeline.dry_run import forecast
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.pipeline.score_folder import score_folder
 from stg_eval.pipeline.settings import read_settings
@@ -24,135 +30,150 @@ from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import check_reader, write_video
 from stg_eval.suites import Suite, open_dataset
-from stg_eval.types import Guidance, StgEvalError
+from stg_eval.types import Case, Guidance, StgEvalError
 
 
-class Finished(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Finished:
     """What a verb leaves behind."""
 
     table: str
-    """Markdown."""
-    page: Path | None
-    missing: list[str]
+    """Markdown, as the command prints it."""
+    results: tuple[Results, ...] = ()
+    """The run, as its folder holds it; of `reproduce` one for each model; none after a dry run."""
+    page: Path | None = None
+    missing: tuple[str, ...] = ()
     """One line for each clip that could not be made, read or scored."""
-    notes: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
     """One line for each thing to know about what was scored: files left out, equal files."""
 
 
-def plan(
-    suite: Suite,
-    model: str,
-    *,
-    guidance: Sequence[str] = (),
-    metrics: str = "",
-    limit: int | None = None,
-    fraction: float | None = None,
-    seeds: int | None = None,
-    settings: Sequence[str] = (),
-    dry: bool = False,
-) -> Plan:
-    """`make_plan` from the command line's strings: metrics "a,b", settings ["key=value", ...]."""
-    return make_plan(
-        suite,
-        model,
-        guidance=guidance,
-        metric_names=_names(metrics),
-        limit=limit,
-        fraction=fraction,
-        seeds=seeds,
-        settings=_pairs(settings),
-        dry=dry,
+@keywords(options.Run)
+def run(**o: Unpack[options.Run]) -> Finished:
+    """Make and score the clips of a suite under several guidances, and write the table and the page.
+
+    `stg_eval.run(suite="demo", model="tiny", limit=96)` is `stg-eval run --suite demo --model tiny --limit 96`.
+    """
+    suite = _suite(o["suite"])
+    variants = [o["guidance"]] if isinstance(o["guidance"], str | Guidance) else o["guidance"]
+    return _made([_plan(suite, o["model"], [str(variant) for variant in variants], o)], o)
+
+
+@keywords(options.Sweep)
+def sweep(**o: Unpack[options.Sweep]) -> Finished:
+    """Run every combination of layers, scales and modes around one guidance; sweep.csv holds the tidy table."""
+    suite, presets = _suite(o["suite"]), generators.card(o["model"]).presets
+    base = str(o["base"])
+    guidance = presets[base].guidance if base in presets else Guidance.parse(base)
+    variants = sweeping.signatures(guidance, _names(o["layers"]), _names(o["scales"]), _names(o["modes"]))
+    finished = _made([_plan(suite, o["model"], variants, o)], o, folder=f"sweep-{suite.name}-{o['model']}")
+    for one in finished.results:
+        atomic.write(one.path / "sweep.csv", csv_text.of_frame(sweeping.tidy(one)))
+    tables = [finished.table, *(f"Tidy table: {one.path / 'sweep.csv'}" for one in finished.results)]
+    return replace(finished, table="\n".join(tables))
+
+
+@keywords(options.Reproduce)
+def reproduce(**o: Unpack[options.Reproduce]) -> Finished:
+    """Make a table or figure of the paper: the paper's values beside ours. A smoke run (`limit`, `fraction`) may have
+    fewer clips than a set metric needs: that cell then says so."""
+    recipe = reproducing.recipe(o["recipe"], fraction=o["fraction"], limit=o["limit"])
+    smoke = {f"tiny-{model}": model for model in generators.MODELS if generators.get(model).smoke}
+    for override in _names(o["model_override"]):
+        if override not in smoke:
+            raise StgEvalError(f"unknown --model-override {override!r} (known: {', '.join(smoke)})")
+    replaced = {smoke[override] for override in _names(o["model_override"])}
+    few = o["fraction"] is not None or o["limit"] is not None
+    plans = []
+    for one in recipe.runs:
+        small = dict(generators.get(one.model).smoke) if one.model in replaced else {}
+        plans.append(_plan(one.suite, one.model, one.guidance, o, defaults=small, allow_few=few))
+    if o["dry_run"]:
+        lines = [f"- {s.model}: {s.name}: {s.value}{'' if s.stated else ' (our choice)'}" for s in recipe.settings]
+        finished = _made(plans, o)
+        return replace(finished, table="\n".join([f"# {recipe.title}", "", *lines]) + f"\n\n{finished.table}")
+    finished = _made(plans, o, folder=recipe.name, nested=True)
+    if recipe.table is None:
+        return finished
+    tables = paper_tables(finished.results, numbers=[recipe.table])
+    return replace(finished, table="\n\n".join(map(to_markdown, tables)))
+
+
+@keywords(options.Score)
+def score(**o: Unpack[options.Score]) -> Finished:
+    """Score a folder of videos, or one video; set metrics that need real clips join in when `reference` is given."""
+    device, reader = _device(o["device"]), check_reader(o["reader"])
+    folder, store = Path(o["folder"]), Path(o["store"])
+    reference, output = _path(o["reference"]), _path(o["output"])
+    if output:
+        results.check_writable(output)
+    metrics = _names(o["metrics"])
+    final = score_folder(folder, reference, metrics, output or folder, store, device, o["engine"], reader)
+    page = None
+    if output:
+        results.save(final)
+        page = write_report([final], store, output / "report")
+    return _finished([final], page)
+
+
+@keywords(options.Report)
+def report(**o: Unpack[options.Report]) -> Path:
+    """Write tables, figures and the page of one run or several; returns the page."""
+    folders = [o["runs"]] if isinstance(o["runs"], str | os.PathLike) else o["runs"]
+    found = [results.load(Path(folder)) for folder in folders]
+    return write_report(found, found[0].store, _path(o["output"]) or found[0].path / "report")
+
+
+@keywords(options.Compare)
+def compare(**o: Unpack[options.Compare]) -> gate.Outcome:
+    """Judge a run against a baseline. What is wrong with the two sides is not raised: it is in the outcome, whose
+    `exit_code` is 0 pass, 1 regression, 2 invalid, 3 not comparable."""
+    return gate.gate(
+        Path(o["baseline"]),
+        Path(o["run"]),
+        allow=_names(o["allow"]),
+        config=_path(o["config"]),
+        update_baseline=o["update_baseline"],
+        golden=o["golden"],
+        json_file=_path(o["json"]),
+        junit_file=_path(o["junit"]),
+        summary_file=_path(o["summary"]),
     )
 
 
-def run(
-    plan: Plan,
-    store: Path,
-    output: Path | None,
-    executor: str,
-    device: str,
-    engine: str = "ours",
-    reader: str = "pyav",
-) -> Finished:
-    """Make, score and report a plan."""
-    output = output or Path("runs") / f"{plan.suite.name}-{plan.card.name}"
-    final = running.run(
-        plan,
-        store_path=store,
-        output=output,
-        device=_device(device),
-        executor=executor,
-        engine=engine,
-        reader=check_reader(reader),
-    )
-    page = write_report([final], store, output / "report")
-    return Finished(markdown(final), page, _missing_lines(final))
+@keywords(options.Export)
+def export(**o: Unpack[options.Export]) -> list[exporting.Exported]:
+    """Copy a run's videos under a benchmark's names: what was written for each variant, and what departs from the
+    letter of the benchmark."""
+    writers = {"vbench": exporting.export_vbench, "evalcrafter": exporting.export_evalcrafter}
+    if o["convention"] not in writers:
+        raise StgEvalError(f"cannot export for {o['convention']!r} (known: {', '.join(writers)})")
+    return writers[o["convention"]](results.load(Path(o["run"])), Path(o["directory"]))
 
 
-def sweep_plan(
-    suite: Suite,
-    model: str,
-    *,
-    base: str,
-    layers: str,
-    scales: str,
-    modes: str,
-    metrics: str = "",
-    limit: int | None = None,
-    seeds: int | None = None,
-    settings: Sequence[str] = (),
-    dry: bool = False,
-) -> Plan:
-    """The plan of every combination of layers, scales and modes (comma-separated) around `base`."""
-    card = generators.card(model)
-    guidance = card.presets[base].guidance if base in card.presets else Guidance.parse(base)
-    variants = sweeping.signatures(guidance, _names(layers), _names(scales), _names(modes))
-    return plan(suite, model, guidance=variants, metrics=metrics, limit=limit, seeds=seeds, settings=settings, dry=dry)
-
-
-def sweep(plan: Plan, store: Path, output: Path | None, executor: str, device: str) -> Finished:
-    """Run a sweep's plan; sweep.csv holds the tidy table."""
-    output = output or Path("runs") / f"sweep-{plan.suite.name}-{plan.card.name}"
-    finished = run(plan, store, output, executor, device)
-    tidy = output / "sweep.csv"
-    atomic.write(tidy, csv_text.of_frame(sweeping.tidy(results.load(output))))
-    return finished._replace(table=f"{finished.table}\nTidy table: {tidy}")
-
-
-def views_plan(suite: Suite, model: str, *, guidance: Sequence[str], settings: Sequence[str]) -> Plan:
-    """The plan of one clip under each guidance."""
-    return make_plan(suite, model, guidance=guidance, limit=1, settings=_pairs(settings), allow_few=True)
-
-
-def first_frames(suite: Suite, folder: Path, device: str, settings: Sequence[str] = ()) -> list[str]:
-    """A first frame for each of the suite's prompts; returns a line for each: file, prompt. settings: ["key=value"] of
-    `flux.SETTINGS`."""
-    from stg_eval.generators import flux
-
-    chosen = read_settings("FLUX.1", flux.SETTINGS, _pairs(settings))
-    drawn = flux.first_frames(list(open_dataset(suite).cases()), folder, device=_device(device), **chosen)
-    return [f"{case.image}\t{case.prompt}" for case in drawn]
-
-
-def views(plan: Plan, step: int, output: Path, device: str) -> list[Path]:
-    """One-step predictions of the plan's first clip under each guidance (Fig. 18 and 19): a clip for each prediction,
-    OUTPUT/<guidance>/<prediction>.mp4, and a strip of their frames as PDF, PNG and SVG. Returns what was written."""
+@keywords(options.Views)
+def views(**o: Unpack[options.Views]) -> list[Path]:
+    """Write one-step predictions of the suite's first case under each guidance (Fig. 18 and 19): a clip for each
+    prediction, OUTPUT/<guidance>/<prediction>.mp4, and a strip of their frames as PDF, PNG and SVG."""
     from stg_eval.reports import figures
 
+    variants = [o["guidance"]] if isinstance(o["guidance"], str | Guidance) else o["guidance"]
+    guidance, settings = [str(variant) for variant in variants], _settings(o["settings"])
+    plan = make_plan(_suite(o["suite"]), o["model"], guidance=guidance, limit=1, settings=settings, allow_few=True)
     written = []
     generator: Any = None
     for variant in plan.variants:
         request = plan.requests[variant.name][0]
         if generator is None:
             generator = generators.get(plan.card.name).load(
-                device=_device(device),
+                device=_device(o["device"]),
                 dtype=plan.card.dtype,
                 weights=plan.card.weights,
                 settings=dict(request.settings),
             )
-        folder = output / folder_name(variant.name)
+        folder = Path(o["output"]) / exporting.folder_name(variant.name)
         folder.mkdir(parents=True, exist_ok=True)
-        found = generator.one_step_views(request, step)
+        found = generator.one_step_views(request, o["step"])
         for name, frames in found.items():
             if isinstance(frames, StgEvalError):
                 raise frames
@@ -162,133 +183,92 @@ def views(plan: Plan, step: int, output: Path, device: str) -> list[Path]:
     return written
 
 
-def dry_run(plan: Plan, store: Path) -> str:
-    """What a run would make, reuse and score, as Markdown. Writes nothing, loads nothing."""
-    from stg_eval.pipeline.dry_run import forecast
+@keywords(options.FirstFrames)
+def first_frames(**o: Unpack[options.FirstFrames]) -> list[Case]:
+    """Draw a first frame with FLUX.1 [dev] for each prompt of a file; returns the cases with their images."""
+    from stg_eval.generators import flux
 
-    return forecast(plan, store)
-
-
-def score(
-    folder: Path,
-    reference: Path | None,
-    metrics: str,
-    output: Path | None,
-    store_path: Path,
-    device: str,
-    engine: str = "ours",
-    reader: str = "pyav",
-) -> Finished:
-    """Score a folder of videos, or one video; set metrics that need real clips join in when `reference` is given."""
-    device, read_by = _device(device), check_reader(reader)
-    if output:
-        results.check_writable(output)
-    final = score_folder(folder, reference, _names(metrics), output or folder, store_path, device, engine, read_by)
-    page = None
-    if output:
-        results.save(final)
-        page = write_report([final], store_path, output / "report")
-    return Finished(markdown(final), page, _missing_lines(final), final.run.notes)
+    chosen = read_settings("FLUX.1", flux.SETTINGS, _settings(o["settings"]))
+    cases = list(open_dataset(suites.load(Path(o["prompts"]))).cases())
+    return list(flux.first_frames(cases, Path(o["folder"]), device=_device(o["device"]), **chosen))
 
 
-def report(runs: Sequence[Path], output: Path | None) -> Path:
-    """Write the report of finished runs; returns the page."""
-    found = [results.load(path) for path in runs]
-    return write_report(found, found[0].store, output or runs[0] / "report")
+def load(run: options.StrPath) -> Results:
+    """Read a run's folder: its record, its columns and estimates, and the scores of its clips."""
+    return results.load(Path(run))
 
 
-def recipe_plans(
-    name: str,
-    overrides: Sequence[str],
+def _plan(
+    suite: Suite,
+    model: str,
+    guidance: Sequence[str],
+    o: options.Making,
     *,
-    fraction: float | None = None,
-    limit: int | None = None,
-    settings: Sequence[str] = (),
-    dry: bool = False,
-) -> list[Plan]:
-    """The plans of a table or figure of the paper. `overrides` such as "tiny-svd" put small random weights in the place
-    of a model's own. A smoke run may have fewer clips than a set metric needs: that cell then says so."""
-    smoke = {f"tiny-{model}": model for model in generators.MODELS if generators.get(model).smoke}
-    for override in overrides:
-        if override not in smoke:
-            raise StgEvalError(f"unknown --model-override {override!r} (known: {', '.join(smoke)})")
-    replaced = {smoke[override] for override in overrides}
-    small = fraction is not None or limit is not None
-    return [
-        make_plan(
-            run.suite,
-            run.model,
-            guidance=run.guidance,
-            limit=limit,
-            fraction=fraction,
-            settings=(dict(generators.get(run.model).smoke) if run.model in replaced else {}) | _pairs(settings),
-            allow_few=small,
-            dry=dry,
+    defaults: dict[str, Any] | None = None,
+    allow_few: bool = False,
+) -> Plan:
+    return make_plan(
+        suite,
+        model,
+        guidance=guidance,
+        metric_names=_names(o["metrics"]),
+        limit=o["limit"],
+        fraction=o["fraction"],
+        seeds=o["seeds"],
+        settings=(defaults or {}) | _settings(o["settings"]),
+        allow_few=allow_few,
+        dry=o["dry_run"],
+    )
+
+
+def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bool = False) -> Finished:
+    """The plans run, or forecast; in `folder` below runs/ unless there is an --output."""
+    store = Path(o["store"])
+    if o["dry_run"]:
+        return Finished(table="\n\n".join(forecast(plan, store) for plan in plans))
+    names = [f"{plan.suite.name}-{plan.card.name}" for plan in plans]
+    output = _path(o["output"]) or Path("runs") / (folder or names[0])
+    done = [
+        running.run(
+            plan,
+            store_path=store,
+            output=output / name if nested else output,
+            device=_device(o["device"]),
+            executor=o["executor"],
+            engine=o["engine"],
+            reader=check_reader(o["reader"]),
         )
-        for run in reproducing.recipe(name, fraction=fraction, limit=limit).runs
+        for plan, name in zip(plans, names, strict=True)
     ]
+    return _finished(done, write_report(done, store, output / "report"))
 
 
-def recipe_dry_run(name: str, plans: Sequence[Plan], store: Path) -> str:
-    """The recipe's settings, stated and chosen, and the forecast of each of its runs."""
-    recipe = reproducing.recipe(name)
-    lines = [f"# {recipe.title}", ""]
-    lines += [f"- {s.model}: {s.name}: {s.value}" + ("" if s.stated else " (our choice)") for s in recipe.settings]
-    return "\n\n".join(["\n".join(lines), *(dry_run(plan, store) for plan in plans)])
+def _finished(done: Sequence[Results], page: Path | None) -> Finished:
+    missing = []
+    for one in done:
+        missing += [f"{m.variant}, {m.case}, seed {m.seed}: {m.problem}" for m in one.run.missing]
+        missing += [f"{p.variant}, {p.case}, seed {p.seed}, {p.metric}: {p.problem}" for p in one.run.problems]
+        missing += [f"{e.variant}, {e.metric}: {e.problem}" for e in one.estimates if e.problem]
+    return Finished(
+        table="\n\n".join(markdown(one) for one in done),
+        results=tuple(done),
+        page=page,
+        missing=tuple(missing),
+        notes=tuple(note for one in done for note in one.run.notes),
+    )
 
 
-def reproduce(name: str, plans: Sequence[Plan], store: Path, output: Path, executor: str, device: str) -> Finished:
-    """Run a recipe's plans and print the paper's table beside ours."""
-    recipe = reproducing.recipe(name)
-    done = []
-    for plan in plans:
-        folder = output / f"{plan.suite.name}-{plan.card.name}"
-        done.append(running.run(plan, store_path=store, output=folder, device=_device(device), executor=executor))
-    page = write_report(done, store, output / "report")
-    if recipe.table is None:
-        text = "\n\n".join(markdown(one) for one in done)
-    else:
-        text = "\n\n".join(to_markdown(table) for table in paper_tables(done, numbers=[recipe.table]))
-    return Finished(text, page, [line for one in done for line in _missing_lines(one)])
+def _path(path: options.StrPath | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
-def export(convention: str, path: Path, directory: Path) -> tuple[list[str], list[str]]:
-    """Copy a run's videos under a benchmark's names; a line for each variant, and for what departs from the letter."""
-    writers = {"vbench": exporting.export_vbench, "evalcrafter": exporting.export_evalcrafter}
-    if convention not in writers:
-        raise StgEvalError(f"cannot export for {convention!r} (known: {', '.join(writers)})")
-    exported = writers[convention](results.load(path), directory)
-    return [f"{e.folder}: {e.videos} videos" for e in exported], [p for e in exported for p in e.problems]
+def _suite(suite: options.StrPath | Suite) -> Suite:
+    return suite if isinstance(suite, Suite) else suites.load(suite if isinstance(suite, str) else Path(suite))
 
 
-def fetch_weights(name: str, source: Path | None) -> str:
-    """Bring a checkpoint here, with a progress bar; returns a line for people."""
-    from stg_eval.progress import progress
-
-    row = checkpoints.named(name)
-    size = max(row.size, 1)
-    with progress(f"Fetching {name}", 100) as advance:
-        shown = 0
-
-        def report(done: int, total: int | None) -> None:
-            nonlocal shown
-            percent = min(100, 100 * done // (total or size))
-            if percent > shown:
-                advance(percent - shown)
-                shown = percent
-
-        checkpoint = weights.fetch(row, source=source, progress=report)
-    return f"{name}: {checkpoint.path}"
-
-
-def show(path: Path) -> str:
-    """A run's table, settings and provenance, as text."""
-    found = results.load(path)
-    record = found.run.model_copy(update={"missing": (), "problems": ()})
-    return f"{markdown(found)}\n{record.to_json()}".rstrip()
-
-
-def _pairs(settings: Sequence[str]) -> dict[str, str]:
+def _settings(settings: options.Settings) -> dict[str, Any]:
+    if not isinstance(settings, Sequence):
+        return dict(settings)
     pairs = {}
     for text in settings:
         key, equals, value = text.partition("=")
@@ -298,8 +278,10 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def _names(names: str | Sequence[object]) -> tuple[str, ...]:
+    """Each name once, of "a,b" or of ["a", "b"]."""
+    listed = names.split(",") if isinstance(names, str) else map(str, names)
+    return tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 
 def _device(name: str) -> str:
@@ -316,9 +298,3 @@ def _device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise StgEvalError(f"--device {name} cannot be used ({reason}); see `stg-eval doctor`") from error
     return name
-
-
-def _missing_lines(final: Results) -> list[str]:
-    lines = [f"{m.variant}, {m.case}, seed {m.seed}: {m.problem}" for m in final.run.missing]
-    lines += [f"{p.variant}, {p.case}, seed {p.seed}, {p.metric}: {p.problem}" for p in final.run.problems]
-    return lines + [f"{e.variant}, {e.metric}: {e.problem}" for e in final.estimates if e.problem]

@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stg_eval import __version__
 from stg_eval.storage.record import Provenance
+from stg_eval.version import __version__
 
 PACKAGES = (
     "torch",

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,43 +39,22 @@ class Gate:
         self.folder = folder
         self.update = update
 
-    def run(
-        self,
-        suite: str,
-        model: str,
-        *,
-        guidance: Sequence[str] = (),
-        metrics: str = "",
-        limit: int | None = None,
-        seeds: int | None = None,
-        settings: Sequence[str] = (),
-        device: str = "auto",
-        name: str = "run",
-    ) -> Path:
-        """`stg-eval run` with the command's arguments, into a fresh store: clips are named by what was asked for, not
-        by the code under test. Returns the run folder."""
-        from stg_eval import api, suites
+    def run(self, suite: str, model: str, *, name: str = "run", **options: Any) -> Path:
+        """`stg_eval.run`, into a fresh store: clips are named by what was asked for, not by the code under test.
+        Returns the run folder. A run that lacks clips fails the test."""
+        import stg_eval
 
-        plan = api.plan(
-            suites.load(suite),
-            model,
-            guidance=guidance,
-            metrics=metrics,
-            limit=limit,
-            seeds=seeds,
-            settings=settings,
-        )
-        output = self.folder / name
-        finished = api.run(plan, self.folder / f"{name}-store", output, "local", device)
+        places = {"store": self.folder / f"{name}-store", "output": self.folder / name}
+        finished = stg_eval.run(**{"suite": suite, "model": model, **places, **options})
         if finished.missing:
             pytest.fail("clips are missing:\n" + "\n".join(finished.missing), pytrace=False)
-        return output
+        return finished.results[0].path
 
     def compare(self, baseline: str | Path, run: str | Path, **options: Any) -> Outcome:
-        """The outcome, whatever it is; options are those of `stg_eval.gate.gate`."""
-        from stg_eval.gate import gate
+        """The outcome, whatever it is; options are those of `stg_eval.compare`."""
+        import stg_eval
 
-        return gate(Path(baseline), Path(run), **options)
+        return stg_eval.compare(baseline=baseline, run=run, **options)
 
     def check(self, baseline: str | Path, run: str | Path, **options: Any) -> Outcome:
         """Fail the test with the whole table unless the run passes against the baseline."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from stg_eval import options
+from stg_eval.cli.parameters import takes
+from stg_eval.cli.things import data_app, weights_app
 
 if TYPE_CHECKING:
     from stg_eval.api import Finished
@@ -18,270 +22,113 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-
-SuiteOption = Annotated[
-    str, typer.Option("--suite", help="Built-in suite, a YAML file, a prompt file or image folder.")
-]
-ModelOption = Annotated[str, typer.Option("--model", help="Model to run: see `stg-eval list models`.")]
-GuidanceOption = Annotated[
-    list[str] | None,
-    typer.Option("--guidance", help="Preset or signature such as cfg7+stg-a[11]s2t2; repeat. Default: the suite's."),
-]
-MetricsOption = Annotated[str, typer.Option("--metrics", help="Comma-separated metrics instead of the suite's.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Make only N clips a variant, stratified.")]
-FractionOption = Annotated[float | None, typer.Option("--fraction", help="Make only this share of the clips.")]
-SeedsOption = Annotated[int | None, typer.Option("--seeds", min=1, help="Seeds a case instead of the suite's.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value: num_frames=51, weights=FOLDER, ...; repeat.")
-]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="Folder of the results. Default: runs/SUITE-MODEL.")
-]
-StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="STG_EVAL_STORE", help="Folder of clips and scores, shared between runs.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="cuda, cuda:1, cpu; auto takes a GPU if there is one.")]
-ExecutorOption = Annotated[str, typer.Option("--executor", help="Where clips are made: local.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="Who computes VBench's dimensions: ours, or official.")]
-ReaderOption = Annotated[
-    str, typer.Option("--reader", help="Who decodes the clips that are not scored yet: pyav, or decord.")
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and scored, and stop.")]
-DEFAULT_STORE = Path("runs/store")
+app.add_typer(weights_app, name="weights")
+app.add_typer(data_app, name="data")
 
 
 @app.command()
-def run(
-    suite: SuiteOption,
-    model: ModelOption,
-    guidance: GuidanceOption = None,
-    metrics: MetricsOption = "",
-    limit: LimitOption = None,
-    fraction: FractionOption = None,
-    seeds: SeedsOption = None,
-    set_: SetOption = None,
-    output: OutputOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    dry_run: DryRunOption = False,
-    executor: ExecutorOption = "local",
-    engine: EngineOption = "ours",
-    reader: ReaderOption = "pyav",
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.Run)
+def run(**given: Any) -> None:
     """Generate and score a suite under several guidances; print the table. The same command again resumes."""
-    from stg_eval import api, suites
+    from stg_eval import api
 
-    plan = api.plan(
-        suites.load(suite),
-        model,
-        guidance=guidance or (),
-        metrics=metrics,
-        limit=limit,
-        fraction=fraction,
-        seeds=seeds,
-        settings=set_ or (),
-        dry=dry_run,
-    )
-    if dry_run:
-        print(api.dry_run(plan, store))
-        return
-    _finish(api.run(plan, store, output, executor, device, engine, reader))
+    _finish(api.run(**given))
 
 
 @app.command()
-def sweep(
-    suite: SuiteOption,
-    model: ModelOption,
-    layers: Annotated[str, typer.Option("--layers", help="Comma-separated layers in the model's numbering.")],
-    scales: Annotated[str, typer.Option("--scales", help="Comma-separated scales of the weak passes.")] = "0.5,1,2",
-    modes: Annotated[str, typer.Option("--modes", help="Comma-separated, like stg-a:both,stg-r:joint.")] = "stg-a:both",
-    base: Annotated[str, typer.Option("--base", help="Preset or signature that all variants share.")] = "cfg",
-    metrics: MetricsOption = "",
-    limit: LimitOption = None,
-    seeds: SeedsOption = None,
-    set_: SetOption = None,
-    output: OutputOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    dry_run: DryRunOption = False,
-    executor: ExecutorOption = "local",
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.Sweep)
+def sweep(**given: Any) -> None:
     """Which layer, scale and mode? Run every combination, resumably; write one tidy sweep.csv."""
-    from stg_eval import api, suites
+    from stg_eval import api
 
-    plan = api.sweep_plan(
-        suites.load(suite),
-        model,
-        base=base,
-        layers=layers,
-        scales=scales,
-        modes=modes,
-        metrics=metrics,
-        limit=limit,
-        seeds=seeds,
-        settings=set_ or (),
-        dry=dry_run,
-    )
-    if dry_run:
-        print(api.dry_run(plan, store))
-        return
-    _finish(api.sweep(plan, store, output, executor, device))
+    _finish(api.sweep(**given))
 
 
 @app.command()
-def views(
-    suite: SuiteOption,
-    model: ModelOption,
-    step: Annotated[int, typer.Option("--step", min=0, help="Sampling step, 0 is the first.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder of the clips and strips.")],
-    guidance: GuidanceOption = None,
-    set_: SetOption = None,
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.Views)
+def views(**given: Any) -> None:
     """What c, u, the weak model, CFG and STG each predict at one step, for the suite's first case (Fig. 18)."""
-    from stg_eval import api, suites
+    from stg_eval import api
 
-    plan = api.views_plan(suites.load(suite), model, guidance=guidance or (), settings=set_ or ())
-    for path in api.views(plan, step, output, device):
+    for path in api.views(**given):
         print(path)
 
 
 @app.command(name="first-frames")
-def first_frames(
-    prompts: Annotated[Path, typer.Argument(help="A prompt file: txt, csv or jsonl.")],
-    folder: Annotated[Path, typer.Argument(help="Where the PNG files go; then give it as --suite.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: weights=FOLDER, height=480, seed=1, ...; repeat.")
-    ] = None,
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.FirstFrames)
+def first_frames(**given: Any) -> None:
     """Draw a first frame for every prompt with FLUX.1 \\[dev], for image-to-video models."""
-    from stg_eval import api, suites
+    from stg_eval import api
 
-    for line in api.first_frames(suites.load(prompts), folder, device, set_ or ()):
-        print(line)
+    for case in api.first_frames(**given):
+        print(f"{case.image}\t{case.prompt}")
 
 
 @app.command()
-def score(
-    folder: Annotated[Path, typer.Argument(help="Folder of videos, or one video.")],
-    reference: Annotated[Path | None, typer.Option("--reference", help="Folder of real videos, for FVD.")] = None,
-    metrics: Annotated[
-        str, typer.Option("--metrics", help="Comma-separated; default: all that need no reference and have weights.")
-    ] = "",
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Write scores.csv, table.json and the page here.")
-    ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    engine: EngineOption = "ours",
-    reader: ReaderOption = "pyav",
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.Score)
+def score(**given: Any) -> None:
     """Score any folder of videos, or one video."""
     from stg_eval import api
 
-    _finish(api.score(folder, reference, metrics, output, store, device, engine, reader))
+    _finish(api.score(**given))
 
 
 @app.command()
+@takes(options.Report)
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders that `stg-eval run` wrote.")],
-    output: Annotated[Path | None, typer.Option("--output", help="Folder of the report. Default: RUN/report.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False, **given: Any
 ) -> None:
     """Write tables, figures and the page of one run or several."""
     from stg_eval import api
 
-    page = api.report(runs, output)
+    page = api.report(**given)
     print(page)
     if open_:
         typer.launch(str(page))
 
 
 @app.command()
-def compare(
-    baseline: Annotated[Path, typer.Argument(help="Baseline file, run folder, or folder of golden frames.")],
-    run: Annotated[Path, typer.Argument(help="The run under test, made with another --store.")],
-    allow: Annotated[list[str] | None, typer.Option("--allow", help="A field that may differ; repeat.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML: margins, level, gate, golden.")] = None,
-    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Make BASELINE what RUN is.")] = False,
-    golden: Annotated[
-        int | None,
-        typer.Option("--golden", min=1, help="With --update-baseline: keep N clips a variant, for exactness."),
-    ] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML.")] = None,
-    summary: Annotated[
-        Path | None, typer.Option("--summary", envvar="GITHUB_STEP_SUMMARY", help="Append Markdown to this file.")
-    ] = None,
-) -> None:
+@takes(options.Compare)
+def compare(**given: Any) -> None:
     """Did videos get worse? Exit code 0 pass, 1 regression, 2 invalid, 3 not comparable."""
-    from stg_eval.gate import gate
+    from stg_eval import api
 
-    outcome = gate(
-        baseline,
-        run,
-        allow=allow or (),
-        config=config,
-        update_baseline=update_baseline,
-        golden=golden,
-        json_file=json_,
-        junit_file=junit,
-        summary_file=summary,
-    )
+    outcome = api.compare(**given)
     print(outcome.text(), end="", file=sys.stderr if outcome.exit_code > 1 else sys.stdout)
     raise typer.Exit(outcome.exit_code)
 
 
 @app.command()
-def export(
-    convention: Annotated[str, typer.Argument(help="vbench or evalcrafter.")],
-    run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")],
-    directory: Annotated[Path, typer.Argument(help="Where the videos go.")],
-) -> None:
+@takes(options.Export)
+def export(**given: Any) -> None:
     """Copy a run's videos under the names that VBench or EvalCrafter expect."""
     from stg_eval import api
 
-    lines, problems = api.export(convention, run, directory)
-    print("\n".join(lines))
-    for problem in problems:
+    exported = api.export(**given)
+    for one in exported:
+        print(f"{one.folder}: {one.videos} videos")
+    for problem in (problem for one in exported for problem in one.problems):
         print(f"note: {problem}", file=sys.stderr)
 
 
 @app.command()
-def reproduce(
-    recipe: Annotated[str, typer.Argument(help="table1 ... table5, fig4.")],
-    model_override: Annotated[
-        list[str] | None,
-        typer.Option("--model-override", help="tiny-svd, tiny-mochi, tiny-opensora: small random weights; repeat."),
-    ] = None,
-    fraction: FractionOption = None,
-    limit: LimitOption = None,
-    set_: SetOption = None,
-    output: OutputOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    dry_run: DryRunOption = False,
-    executor: ExecutorOption = "local",
-    device: DeviceOption = "auto",
-) -> None:
+@takes(options.Reproduce)
+def reproduce(**given: Any) -> None:
     """Make a table or figure of the paper: its protocol, its published values beside ours."""
     from stg_eval import api
 
-    plans = api.recipe_plans(
-        recipe, model_override or (), fraction=fraction, limit=limit, settings=set_ or (), dry=dry_run
-    )
-    if dry_run:
-        print(api.recipe_dry_run(recipe, plans, store))
-        return
-    _finish(api.reproduce(recipe, plans, store, output or Path("runs") / recipe, executor, device))
+    _finish(api.reproduce(**given))
 
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
     """Print a run's table, settings and provenance."""
     from stg_eval import api
+    from stg_eval.reports import markdown
 
-    print(api.show(run))
+    found = api.load(run)
+    record = found.run.model_copy(update={"missing": (), "problems": ()})
+    print(f"{markdown(found)}\n{record.to_json()}".rstrip())
 
 
 @app.command(name="list")
@@ -296,68 +143,15 @@ def list_(
 
 
 @app.command()
-def doctor(store: StoreOption = DEFAULT_STORE) -> None:
+def doctor(
+    store: Annotated[
+        Path, typer.Option("--store", envvar="STG_EVAL_STORE", help="Folder whose disk is looked at.")
+    ] = Path("runs/store"),
+) -> None:
     """Check Python, torch, GPU, codecs, weights and disk; name the command that mends what is missing."""
     from stg_eval.cli.doctor import report
 
     raise typer.Exit(report(store))
-
-
-weights_app = typer.Typer(help="Checkpoints of metrics and models: list, fetch, verify, where.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
-
-
-@weights_app.command(name="list")
-def weights_list() -> None:
-    """List every checkpoint: size, licence, what needs it, whether it is here."""
-    from stg_eval.cli import listing
-
-    listing.show("weights", "")
-
-
-@weights_app.command()
-def fetch(
-    names: Annotated[list[str], typer.Argument(help="Names from `stg-eval weights list`.")],
-    from_: Annotated[Path | None, typer.Option("--from", help="Copy from this folder instead of downloading.")] = None,
-) -> None:
-    """Download checkpoints; a cut download continues, and digests are checked."""
-    from stg_eval import api
-
-    for name in names:
-        print(api.fetch_weights(name, from_))
-
-
-@weights_app.command()
-def verify(names: Annotated[list[str] | None, typer.Argument(help="Default: all that are here.")] = None) -> None:
-    """Check the digests of checkpoints."""
-    from stg_eval import weights
-    from stg_eval.pipeline import checkpoints
-
-    rows = map(checkpoints.named, names) if names else filter(weights.is_present, checkpoints.catalogue().values())
-    for row in rows:
-        checkpoint = weights.require(row)
-        print(f"{row.name}: intact, SHA-256 {checkpoint.sha256}")
-
-
-@weights_app.command()
-def where(name: Annotated[str, typer.Argument(help="A name from `stg-eval weights list`.")]) -> None:
-    """Print where a checkpoint lies."""
-    from stg_eval import weights
-    from stg_eval.pipeline import checkpoints
-
-    print(weights.require(checkpoints.named(name)).path)
-
-
-data_app = typer.Typer(help="Data sets of the suites.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-
-
-@data_app.command(name="fetch")
-def fetch_data(name: Annotated[str, typer.Argument(help="evalcrafter, vbench-i2v or ucf101.")]) -> None:
-    """Download what may be; say size, licence, and the steps that are left to do by hand."""
-    from stg_eval.datasets import files
-
-    print("\n".join(files.fetch(name)))
 
 
 def _finish(finished: Finished) -> None:

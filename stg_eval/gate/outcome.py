@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
-from stg_eval import __version__
 from stg_eval.types import StgEvalError
+from stg_eval.version import __version__
 
 FORMAT = 1
 SUMMARY_BYTES = 1_000_000

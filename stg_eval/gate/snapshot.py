@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stg_eval import __version__
 from stg_eval.statistics.counting import counted
 from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.record import RunRecord
 from stg_eval.storage.results import Column
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
+from stg_eval.version import __version__
 
 FORMAT = 1
 _DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError)
