@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stg_eval.metrics import ClipScorer, Extractor
-from stg_eval.storage.video import Reader, UnreadableVideo, VideoInfo, count_frames, open_video
+from stg_eval.storage.video import Reader, UnreadableVideo, VideoInfo, open_video
 from stg_eval.types import Case, StgEvalError
 
 BATCH_SIZE = 16
@@ -95,9 +95,7 @@ def _score(
     info = None
     try:
         info, chunks = open_video(path, FRAMES_PER_CHUNK, reader)
-        if info.num_frames is None:
-            info = replace(info, num_frames=count_frames(path))
-        num_frames = info.num_frames or 0
+        num_frames = info.num_frames
         running = dict(scorers)
         for name in list(running):
             _attempt(name, running, problems, "begin", info, case)

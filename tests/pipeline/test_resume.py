@@ -45,7 +45,7 @@ main()
 
 MOMENTS = {
     "generating": "stg_eval.generators.tiny.generator:TinyGenerator:generate:2",
-    "encoding": "stg_eval.storage.video::encode:5",
+    "encoding": "stg_eval.storage.video.write::encode:5",
     "files there, rows not": "stg_eval.storage.store:Store:add_clips:2",
     "scoring": "stg_eval.storage.store:Store:add_results:2",
     "writing results": "stg_eval.storage.results::_write:2",

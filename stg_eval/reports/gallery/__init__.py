@@ -30,7 +30,7 @@ from stg_eval.reports.titles import missing, run_title
 from stg_eval.reports.writers.html_text import prose_html, to_html
 from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
-from stg_eval.storage.video import count_frames, probe, read_video
+from stg_eval.storage.video import probe, read_video
 from stg_eval.types import StgEvalError
 
 SHEET_PIXELS = 1 << 17
@@ -92,7 +92,7 @@ class _Shelf:
     def _add(self, path: Path) -> int:
         info = probe(path)
         clip: dict[str, Any]
-        if info.height * info.width * (info.num_frames or SHEET_PIXELS) <= SHEET_PIXELS:
+        if info.height * info.width * info.num_frames <= SHEET_PIXELS:
             frames = read_video(path)
             data, columns = sheet(frames)
             clip = {"n": len(frames), "cols": columns, "at": self._length, "length": len(data)}
@@ -100,7 +100,7 @@ class _Shelf:
             self._length += len(data)
         else:
             name = self._beside(path)
-            clip = {"n": info.num_frames or count_frames(path), "file": f"clips/{quote(name)}"}
+            clip = {"n": info.num_frames, "file": f"clips/{quote(name)}"}
         self.clips.append(clip | {"w": info.width, "h": info.height, "fps": info.fps or 8.0})
         return len(self.clips) - 1
 

@@ -1,0 +1,95 @@
+"""One pass over a file: first what it is, then its frames, then whether all of them came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from stg_eval.storage.video.info import UnreadableVideo, VideoInfo
+from stg_eval.storage.video.opening import complaints, count_frames, opened
+from stg_eval.storage.video.pixels import Conversion
+
+CHUNK_BYTES = 64 * 2**20
+SMALL_FRAME = 640 * 360
+"""Pixels; starting threads costs more than decoding a small clip."""
+ONLY_LOGGED = ("gif", "ffv1")
+"""Decoders that find damage, and say so in the log alone: they run in one thread, where we hear it."""
+
+
+def decode(path: Path, chunk: int) -> Iterator[Any]:
+    """First the VideoInfo, then chunks of frames: of the first video stream, as OpenCV. Raises UnreadableVideo."""
+    seen = packets = skipped = lost = filled = 0
+    convert: Conversion | None = None
+    buffer = np.empty(0, np.uint8)
+    with opened(path) as (container, stream):
+        expected, counted, notes = count_frames(path, stream)
+        listen = complaints if stream.codec_context.name in ONLY_LOGGED else partial(nullcontext, ())
+        if listen is complaints or stream.width * stream.height < SMALL_FRAME:
+            stream.codec_context.thread_count = 1
+        else:
+            stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            skipped += packet.is_discard
+            if packet.is_corrupt:
+                raise UnreadableVideo(path, f"damaged behind frame {seen}")
+            try:
+                with listen() as logged:
+                    frames = packet.decode()
+                if logged:
+                    raise UnreadableVideo(path, f"damaged behind frame {seen} ({logged[0][2].strip()})")
+            except av.FFmpegError as error:
+                if seen or packet.is_keyframe or counted:
+                    raise UnreadableVideo(path, f"damaged behind frame {seen} ({error.strerror})") from error
+                lost += 1  # a recording that starts between two key frames
+                continue
+            for frame in frames:
+                if convert is None:
+                    convert = Conversion(path, frame)
+                    if lost:
+                        notes.append(f"starts between key frames: its first {lost} pictures cannot be decoded")
+                    size = frame.height, frame.width
+                    info = _info(path, container, stream, frame, convert, expected - lost, notes)
+                    chunk = max(1, min(chunk, CHUNK_BYTES // (info.height * info.width * 3)))
+                    yield info
+                if (frame.height, frame.width) != size:
+                    raise UnreadableVideo(path, f"frame size changes at frame {seen}")
+                if frame.is_corrupt:
+                    raise UnreadableVideo(path, f"frame {seen} is damaged")
+                if filled == 0:
+                    buffer = np.empty((chunk, info.height, info.width, 3), np.uint8)
+                convert(frame, buffer[filled])
+                seen, filled = seen + 1, filled + 1
+                if filled == chunk:
+                    yield buffer
+                    filled = 0
+    if convert is None:
+        raise UnreadableVideo(path, "holds no frames")
+    if filled:
+        yield buffer[:filled]
+    # An edit list discards frames on purpose; MPEG-4 in AVI has packets for pictures that were never coded.
+    found = packets if info.codec.startswith("mpeg4") else seen + skipped
+    if counted and found < expected:
+        raise UnreadableVideo(path, f"truncated: {found} of {expected} frames could be decoded")
+
+
+def _info(
+    path: Path, container: Any, stream: Any, frame: Any, convert: Conversion, num_frames: int, notes: list[str]
+) -> VideoInfo:
+    seconds = (container.duration or 0) / av.time_base
+    return VideoInfo(
+        path=path,
+        num_frames=num_frames,
+        height=convert.height,
+        width=convert.width,
+        fps=float(stream.average_rate or stream.guessed_rate or 0),
+        codec=f"{stream.codec_context.codec.canonical_name} {frame.format.name}",
+        bit_rate=round(8 * path.stat().st_size / seconds) if seconds else 0.0,
+        notes=(*convert.notes, *notes),
+    )

@@ -1,0 +1,360 @@
+"""Whether a video file goes on to its own end: what each container says of its parts' sizes, against the file's size.
+
+A decoder reads a file that was cut as a shorter one. Sources: ISO/IEC 14496-12 (MP4 boxes), RFC 8794 and RFC 9559
+(EBML, Matroska), the RIFF and OpenDML AVI files, the GIF89a, ASF, FLV (annex E) and Ogg (RFC 3533) specifications,
+ISO/IEC 13818-1 (transport and program streams).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the structure of a file says of its end."""
+
+    shown: bool = False
+    """The file holds its own end: nothing is missing behind it."""
+    counted: bool = True
+    """The header's number of frames, if there is one, counts all of the file."""
+    seconds: float | None = None
+    """How long the header says that the file is, where that is needed to know."""
+
+
+class Cut(Exception):
+    """A part of the file reaches past its end; the text says which."""
+
+
+def ending(path: Path) -> Ending:
+    """What the file's structure says of its end; an unknown container says nothing. Raises Cut, OSError."""
+    with open(path, "rb") as file:
+        part = _Part(file, os.fstat(file.fileno()).st_size)
+        start = part.look(16)
+        for begins, walk in WALKS:
+            if begins(start):
+                return walk(part)
+        return _transport_stream(part)
+
+
+class _Part:
+    """The file with a place in it; reading past its end means that it was cut."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self.size, self.at = file, size, 0
+
+    @property
+    def left(self) -> int:
+        return self.size - self.at
+
+    def look(self, count: int) -> bytes:
+        """Up to `count` bytes from here, without moving on."""
+        return self.look_at(self.at, count)
+
+    def look_at(self, at: int, count: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(count)
+
+    def take(self, count: int, what: str) -> bytes:
+        data = self.look(count)
+        self.skip(count, what)
+        return data
+
+    def skip(self, count: int, what: str) -> None:
+        if count > self.left:
+            raise Cut(f"its {what} goes on for {count - self.left:,} bytes behind its end")
+        self.at += count
+
+    def number(self, count: int, what: str) -> int:
+        return int.from_bytes(self.take(count, what), "big")
+
+
+def _boxes(file: _Part) -> Ending:
+    """MP4, MOV, 3GP: boxes. The header counts the frames; those in fragments are counted nowhere, but there may be an
+    index of what follows (sidx), or of what was (mfra) at the very end."""
+    kinds: list[bytes] = []
+    seconds: float | None = None
+    indexed, fragmented = 0, False
+    while file.left:
+        kind, length = _box(file, file.at)
+        if not length:
+            break  # padding, or what an editor added behind the last box
+        if kind == b"sidx":
+            indexed = max(indexed, _indexed_until(file.look(min(length, 1 << 20)), file.at + length))
+        elif kind == b"moov":
+            inner = _boxes_within(file, file.at, length)
+            fragmented = b"mvex" in inner
+            seconds = _fragments_seconds(file, inner)
+        file.skip(length, f"box '{kind.decode()}'")
+        kinds.append(kind)
+    if not fragmented and b"moof" not in kinds:
+        return Ending(shown=True)
+    if indexed > file.size:
+        raise Cut(f"its index counts {indexed - file.size:,} bytes behind its end")
+    whole_index = kinds.count(b"sidx") == 1 and kinds.count(b"moof") > 1 and indexed == file.size
+    shown = fragmented and (kinds[-1] == b"mfra" or whole_index)
+    return Ending(shown, counted=False, seconds=seconds)
+
+
+def _box(file: _Part, at: int) -> tuple[bytes, int]:
+    """Kind and length of the box that begins there; length 0 for what is none. Raises Cut."""
+    head = file.look_at(at, 16)
+    kind, length = head[4:8], int.from_bytes(head[:4], "big")
+    if not any(head[:8]) or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind):
+        return kind, 0
+    if len(head) < 8:
+        raise Cut("it ends within the head of a box")
+    if length == 1:
+        length = int.from_bytes(head[8:], "big")
+    elif length == 0:
+        length = file.size - at
+    return kind, length if length >= 8 else 0
+
+
+def _boxes_within(file: _Part, at: int, length: int) -> dict[bytes, tuple[int, int]]:
+    """Kind -> place and length of the boxes in one."""
+    found, end = {}, min(at + length, file.size)
+    at += 8
+    while at + 8 <= end:
+        kind, length = _box(file, at)
+        if not length:
+            break
+        found[kind] = at, length
+        at += length
+    return found
+
+
+def _fragments_seconds(file: _Part, moov: dict[bytes, tuple[int, int]]) -> float | None:
+    """Duration of all fragments (mvex/mehd), where the header has it."""
+    mehd = _boxes_within(file, *moov[b"mvex"]).get(b"mehd") if b"mvex" in moov else None
+    if mehd is None or b"mvhd" not in moov:
+        return None
+    header, extension = file.look_at(moov[b"mvhd"][0], 32), file.look_at(mehd[0], 20)
+    if len(header) < 32 or len(extension) < 16:
+        return None
+    scale = int.from_bytes(header[28:32] if header[8] else header[20:24], "big")
+    duration = int.from_bytes(extension[12:20] if extension[8] else extension[12:16], "big")
+    return duration / scale if scale and duration else None
+
+
+def _indexed_until(box: bytes, anchor: int) -> int:
+    """Where the last part of the file ends that a sidx box counts; 0 for a damaged one."""
+    try:
+        first, at = (struct.unpack_from(">Q", box, 28)[0], 36) if box[8] else (struct.unpack_from(">I", box, 24)[0], 28)
+        count = struct.unpack_from(">H", box, at + 2)[0]
+        sizes = (struct.unpack_from(">I", box, at + 4 + 12 * i)[0] & 0x7FFFFFFF for i in range(count))
+        return int(anchor + first + sum(sizes))
+    except (struct.error, IndexError):
+        return 0
+
+
+SEGMENT, CLUSTER, INFO, SCALE, DURATION = 0x18538067, 0x1F43B675, 0x1549A966, 0x2AD7B1, 0x4489
+
+
+def _ebml(file: _Part) -> Ending:
+    """Matroska, WebM: elements, of which some hold elements. A live stream's segment and clusters have no size."""
+    shown, end, scale, seconds = False, 0, 1_000_000, None
+    while file.left:
+        zeros = _leading_zeros(file)
+        if zeros > 3:  # padding, or a hole
+            shown = shown and file.at >= end
+            break
+        identity = file.number(zeros + 1, "last element")
+        size, unknown = _element_size(file)
+        if identity in (SEGMENT, CLUSTER, INFO):  # their content comes next
+            if not unknown and size > file.left:
+                file.skip(size, "segment" if identity == SEGMENT else "last cluster")
+            if identity == SEGMENT:
+                shown, end = not unknown, file.at + size
+        elif identity == SCALE:
+            scale = file.number(size, "header")
+        elif identity == DURATION and size in (4, 8):
+            seconds = struct.unpack(">f" if size == 4 else ">d", file.take(size, "header"))[0]
+        else:
+            file.skip(size, "last element")
+    return Ending(shown, seconds=seconds and seconds * scale / 1e9)
+
+
+def _leading_zeros(file: _Part) -> int:
+    return 8 - (file.look(1) or b"\x80")[0].bit_length()
+
+
+def _element_size(file: _Part) -> tuple[int, bool]:
+    """Size of an element's content, and whether it stands for one that is not known."""
+    length = min(_leading_zeros(file) + 1, 8)
+    mask = (1 << 7 * length) - 1
+    size = file.number(length, "last element") & mask
+    return size, size == mask
+
+
+def _riff(file: _Part) -> Ending:
+    """AVI: one RIFF part or several, of chunks. One that was written into a pipe has no sizes, and no count either."""
+    shown = counted = True
+    while file.left >= 12 and file.look(4) == b"RIFF":
+        length = int.from_bytes(file.look(8)[4:], "little")
+        sized = length not in (0, 0xFFFFFFFF)
+        end = file.at + 8 + length if sized else file.size
+        if end > file.size:
+            file.skip(8 + length, "RIFF part")
+        last = _last_chunk(file, end, enter_lists=not sized)
+        shown &= bool(last) if sized else last == b"idx1"
+        counted &= sized
+        file.at = end + end % 2
+    return Ending(shown, counted)
+
+
+def _last_chunk(file: _Part, end: int, *, enter_lists: bool) -> bytes:
+    """Name of the last chunk of a RIFF part; empty where zeros stand in the place of one."""
+    kind = b""
+    file.at += 12
+    while file.at + 8 <= end:
+        head = file.look(8)
+        if not any(head):
+            return b""
+        kind, length = head[:4], int.from_bytes(head[4:], "little")
+        file.skip(
+            12 if enter_lists and kind == b"LIST" else 8 + length + length % 2 * (file.at + 8 + length < end),
+            "last chunk",
+        )
+    return kind
+
+
+def _gif(file: _Part) -> Ending:
+    """GIF: a header, blocks, and a byte that ends them."""
+    file.skip(10, "header")
+    flags = file.take(3, "header")[0]
+    file.skip(3 << (flags & 7) + 1 if flags & 0x80 else 0, "palette")
+    while (kind := file.number(1, "last image")) != 0x3B:
+        if kind == 0x2C:
+            flags = file.take(9, "last image")[8]
+            file.skip(3 << (flags & 7) + 1 if flags & 0x80 else 0, "last image")
+        elif kind != 0x21:
+            return Ending()
+        file.skip(1, "last image")  # kind of an extension, or size of an image's codes
+        while length := file.number(1, "last image"):
+            file.skip(length, "last image")
+    return Ending(shown=True)
+
+
+ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+
+def _asf(file: _Part) -> Ending:
+    """WMV, ASF: objects. A broadcast has no sizes, only packets of one size."""
+    header = file.look(1 << 16)
+    properties = header[header.find(ASF_FILE) :][:96] if ASF_FILE in header else b""
+    broadcast = len(properties) == 96 and bool(properties[88] & 1)
+    packet = int.from_bytes(properties[92:], "little")
+    seconds = None if broadcast else _asf_seconds(properties)
+    if not broadcast and (over := int.from_bytes(properties[40:48], "little") - file.size) > 0:
+        raise Cut(f"it says that it has {over:,} bytes more")
+    while file.left >= 24:
+        head = file.look(24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:16] == ASF_DATA and broadcast:
+            file.skip(50, "header")
+            if packet and file.left % packet:
+                raise Cut("it ends within a packet")
+            return Ending()
+        if length < 24:
+            break
+        file.skip(length, "data" if head[:16] == ASF_DATA else "header")
+    return Ending(shown=True, seconds=seconds)
+
+
+def _asf_seconds(properties: bytes) -> float | None:
+    ticks, preroll = int.from_bytes(properties[64:72], "little"), int.from_bytes(properties[80:88], "little")
+    return ticks / 1e7 - preroll / 1e3 or None
+
+
+def _flv(file: _Part) -> Ending:
+    """FLV: tags. The header may know the file's size or duration, and H.264 has a tag that ends it."""
+    file.skip(int.from_bytes(file.look(9)[5:], "big"), "header")
+    file.skip(4, "header")
+    said = {name: _amf_number(file.look(4096), name) for name in (b"duration", b"filesize")}
+    ended = False
+    while file.left:
+        head = file.look(13)
+        if head[:1] == b"\0":  # padding, or a hole
+            return Ending(ended, seconds=said[b"duration"] or None)
+        file.skip(11, "last tag")
+        file.skip(int.from_bytes(head[1:4], "big") + 4, "last tag")
+        if head[0] & 0x1F == 9:
+            ended = head[11] & 15 == 7 and head[12] == 2
+    size = said[b"filesize"] or 0
+    if size > file.size:
+        raise Cut(f"it says that it has {size - file.size:,.0f} bytes more")
+    return Ending(ended or size == file.size, seconds=said[b"duration"] or None)
+
+
+def _amf_number(data: bytes, name: bytes) -> float | None:
+    at = data.find(name + b"\0")
+    return struct.unpack_from(">d", data, at + len(name) + 1)[0] if 0 <= at <= len(data) - len(name) - 9 else None
+
+
+def _ogg(file: _Part) -> Ending:
+    """Ogg: pages; the last one of each stream says so."""
+    streams: dict[bytes, bool] = {}
+    while file.left:
+        head = file.look(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            if b"OggS".startswith(head[:4]):
+                raise Cut("it ends within the head of a page")
+            break
+        file.skip(27, "last page")
+        file.skip(sum(file.take(head[26], "last page")), "last page")
+        streams[head[14:18]] = bool(head[5] & 4)
+    return Ending(bool(streams) and all(streams.values()))
+
+
+def _program_stream(file: _Part) -> Ending:
+    """MPEG program stream: packs of packets, and a code that ends them, which most leave out."""
+    while file.left:
+        head = file.look(14)
+        if not any(head):
+            break  # padding
+        if len(head) < 4 or head[:3] != b"\0\0\1":
+            if b"\0\0\1".startswith(head[:3]):
+                raise Cut("it ends within the head of a packet")
+            break
+        if head[3] == 0xB9:
+            return Ending(shown=True)
+        if head[3] == 0xBA:
+            second = len(head) > 4 and head[4] >> 6 == 1
+            file.skip(14 + (head[13] & 7 if len(head) > 13 else 0) if second else 12, "last pack")
+        else:
+            file.skip(4, "last packet")
+            file.skip(file.number(2, "last packet"), "last packet")
+    return Ending()
+
+
+def _transport_stream(file: _Part) -> Ending:
+    """MPEG transport stream: packets of one size with 0x47 in them, at the start or behind a time stamp (192 bytes)."""
+    start = file.look(204 * 8)
+    for size, sync in ((188, 0), (192, 4), (204, 0)):
+        for first in range(size):
+            if len(start) > first + 3 * size and set(start[first::size]) == {0x47}:
+                if over := (file.size - first + sync) % size:
+                    raise Cut(f"its last packet has {over} of {size} bytes")
+                return Ending()
+    return Ending()
+
+
+BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx", b"uuid")
+WALKS: tuple[tuple[Callable[[bytes], bool], Callable[[_Part], Ending]], ...] = (
+    (lambda start: start[4:8] in BOXES, _boxes),
+    (lambda start: start.startswith(b"\x1a\x45\xdf\xa3"), _ebml),
+    (lambda start: start[:4] == b"RIFF" and start[8:12] == b"AVI ", _riff),
+    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), _gif),
+    (lambda start: start.startswith(ASF_HEADER), _asf),
+    (lambda start: start.startswith(b"FLV"), _flv),
+    (lambda start: start.startswith(b"OggS"), _ogg),
+    (lambda start: start.startswith(b"\0\0\1\xba"), _program_stream),
+)

@@ -1,0 +1,128 @@
+"""Opening a video file: which containers, which stream, how many pictures, and whether its end is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+from stg_eval.storage.video import ends
+from stg_eval.storage.video.info import UnreadableVideo
+
+SUFFIXES_OF = {
+    "mov": (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v"),
+    "matroska": (".mkv", ".webm"),
+    "avi": (".avi", ".divx"),
+    "gif": (".gif",),
+    "asf": (".wmv", ".asf"),
+    "flv": (".flv",),
+    "mpegts": (".ts", ".m2ts", ".mts"),
+    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob"),
+    "mpegvideo": (".m1v", ".m2v"),
+    "ogg": (".ogv",),
+}
+"""libav's name of a container -> how its files are named. No other is opened, whatever its name: playlists (HLS,
+ffconcat) would open further files."""
+VIDEO_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
+MAX_PIXELS = 1 << 27
+"""Of a frame, so that a damaged header cannot ask for any amount of memory: 16K video has as many."""
+OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(SUFFIXES_OF),
+    "err_detect": "crccheck",
+}
+DECODER_OPTIONS = {
+    "max_pixels": str(MAX_PIXELS),
+    # What a decoder notices is an error; otherwise most hide it behind pixels of their own making.
+    "err_detect": "crccheck+bitstream+buffer+explode",
+}
+CANNOT_TELL = "nothing in the file shows where it ends, so it may have been cut"
+
+
+@contextmanager
+def complaints() -> Iterator[list[Any]]:
+    """The errors that libav logs in this thread inside the block, (level, who, text): what it does not raise."""
+    before, skipped = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # the second file with the same fault says the same
+    try:
+        with av.logging.Capture(True) as found:
+            yield found
+    finally:
+        av.logging.set_skip_repeated(skipped)
+        av.logging.set_level(before)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream, cover pictures not counted. Raises UnreadableVideo, with the reason,
+    for whatever libav raises inside the block."""
+    if not path.is_file():
+        raise UnreadableVideo(path, "no such file")
+    if path.stat().st_size == 0:
+        raise UnreadableVideo(path, "empty file (0 bytes)")
+    try:
+        with av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace") as container:
+            yield container, _first_stream(path, container)
+    except av.ArgumentError as error:  # what libav says of a container that is not on the list
+        raise UnreadableVideo(
+            path, f"no video in one of the containers read here ({', '.join(SUFFIXES_OF)})"
+        ) from error
+    except (av.FFmpegError, OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UnreadableVideo(path, f"damaged: cannot be decoded ({reason})") from error
+
+
+def _first_stream(path: Path, container: Any) -> Any:
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        raise UnreadableVideo(path, f"holds no video{', only a cover picture' if container.streams.video else ''}")
+    if streams[0].codec_context is None:
+        raise UnreadableVideo(path, "its codec is not known here; re-encode it")
+    streams[0].codec_context.options = DECODER_OPTIONS
+    return streams[0]
+
+
+def count_frames(path: Path, stream: Any) -> tuple[int, bool, list[str]]:
+    """How many pictures the file has, whether its header says so, and notes on it. Raises UnreadableVideo for a file
+    that was cut."""
+    try:
+        ending = ends.ending(path)
+    except ends.Cut as cut:
+        raise UnreadableVideo(path, f"cut: {cut}") from None
+    if stream.frames and ending.counted:
+        indexed = len(stream.index_entries) if ending.shown and stream.container.format.name == "avi" else 0
+        # AVI counts the pictures, too, in whose place the one before is shown again; its index does not.
+        return min(stream.frames, indexed or stream.frames), True, [] if ending.shown else [CANNOT_TELL]
+    pictures, seconds, picture = _survey(path, stream.index)
+    missing = (ending.seconds or 0.0) - seconds
+    if missing > max(0.25, 3 * picture):
+        raise UnreadableVideo(path, f"cut: its header says {ending.seconds:.2f} s, and it ends at {seconds:.2f} s")
+    known = ending.shown or (ending.seconds is not None and missing < picture / 2)
+    return pictures, False, [] if known else [CANNOT_TELL]
+
+
+def _survey(path: Path, index: int) -> tuple[int, float, float]:
+    """Pictures in a stream, counted without decoding, where the last packet of all streams ends, and how long one
+    picture is shown, in seconds. Raises UnreadableVideo for what the container's own checks find."""
+    pictures, last, picture = 0, 0.0, 0.0
+    with complaints() as found, opened(path) as (container, _):
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index == index and packet.size > 0 and not packet.is_discard:
+                pictures += not _is_hidden(packet)
+                picture = float((packet.duration or 0) * packet.time_base)
+        for _, who, text in found:
+            if who == container.format.name:
+                raise UnreadableVideo(path, f"damaged: {text.strip()}")
+    return pictures, last, picture
+
+
+def _is_hidden(packet: Any) -> bool:
+    """VP8 keeps pictures that are only referred to in packets of their own (RFC 6386, 9.1)."""
+    return packet.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 16
