@@ -89,12 +89,10 @@ def fetch(name: str) -> list[str]:
     lines = [source.title, f"licence: {source.licence}"]
     if source.file:
         path = where / source.file
-        if not path.is_file() or _sha256(path.read_bytes()) != source.sha256:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                weights.download(source.url, path, source.sha256)
-            except OSError as error:
-                raise _cannot_write(path, error) from error
+        try:
+            weights.download(source.url, path, source.sha256, size=source.size)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
         lines.append(f"{path}: {source.size:,} bytes, digest verified")
     if source.steps:
         lines += ["by hand:", *("  " + step.format(folder=where) for step in source.steps)]

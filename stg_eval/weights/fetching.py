@@ -6,11 +6,16 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from stg_eval.storage import atomic
 from stg_eval.types import StgEvalError
 from stg_eval.weights import hub
-from stg_eval.weights.download import Progress, accept, download, sha256_of
+from stg_eval.weights.download import check, download, only_one, sha256_of
 from stg_eval.weights.local import Checkpoint, cache_dir, expected_digest, note_path, own_path, require, where
+from stg_eval.weights.transfer import Progress
 from stg_eval.weights.weight import Weight
+
+ARCHIVE = 10
+"""So many times the size of its member an archive may have."""
 
 
 def fetch(row: Weight, *, source: Path | None = None, progress: Progress = lambda done, total: None) -> Checkpoint:
@@ -31,22 +36,25 @@ def fetch(row: Weight, *, source: Path | None = None, progress: Progress = lambd
             `source`.
     """
     try:
-        if not own_path(row).is_file():
-            note_path(row).unlink(missing_ok=True)  # whoever deletes a file does not want to be held to it
-        if source is not None:
-            _copy(row, source)
-        elif row.files:
-            hub.fetch(row)
-        elif where(row) is None:
-            hub.fetch(row) if row.repo else _fetch_from_url(row, progress)
-        checkpoint = require(row)
-        if row.sha256 is None and checkpoint.path == own_path(row):
-            note_path(row).write_text(checkpoint.sha256 + "\n", encoding="utf-8")
+        if source is None and row.repo:
+            if row.files or where(row) is None:
+                hub.fetch(row)
+            return require(row)
+        with only_one(note_path(row)):
+            if not own_path(row).is_file():
+                note_path(row).unlink(missing_ok=True)  # whoever deletes a file does not want to be held to it
+            if source is not None:
+                _copy(row, source)
+            elif where(row) is None:
+                _fetch_from_url(row, progress)
+            checkpoint = require(row)
+            if row.sha256 is None:
+                atomic.write(note_path(row), checkpoint.sha256 + "\n")
+            return checkpoint
     except OSError as error:
         raise StgEvalError(
             f"weights {row.name!r} cannot be stored ({error}); STG_EVAL_CACHE chooses the folder, now {cache_dir()}"
         ) from error
-    return checkpoint
 
 
 def _copy(row: Weight, source: Path) -> None:
@@ -66,28 +74,21 @@ def _copy(row: Weight, source: Path) -> None:
             f"{found} is not the file that was fetched first (SHA-256 {other[:16]}..., expected {first[:16]}...); to "
             f"take it all the same, delete {own} and run this again"
         )
-    own.parent.mkdir(parents=True, exist_ok=True)
-    partial = own.with_name(own.name + ".partial")
-    shutil.copyfile(found, partial)
-    accept(partial, own, row.sha256, str(found))
+    with atomic.replacing(own) as partial:
+        shutil.copyfile(found, partial)
+        check(partial, own.suffix, row.sha256, str(found))
 
 
 def _fetch_from_url(row: Weight, progress: Progress) -> None:
-    from filelock import FileLock
-
     own = own_path(row)
-    own.parent.mkdir(parents=True, exist_ok=True)
     assert row.url is not None
-    with FileLock(own.parent / "lock"):
-        if own.exists():  # another process was first
-            return
-        if row.zip_sha256 is None:
-            download(row.url, own, row.sha256, progress=progress)
-            return
-        archive = own.parent / "archive.zip"
-        download(row.url, archive, row.zip_sha256, progress=progress)
-        partial = own.with_name(own.name + ".partial")
+    if row.zip_sha256 is None:
+        download(row.url, own, row.sha256, size=row.size, progress=progress)
+        return
+    archive = own.parent / "archive.zip"
+    download(row.url, archive, row.zip_sha256, size=ARCHIVE * row.size, progress=progress)
+    with atomic.replacing(own) as partial:
         with zipfile.ZipFile(archive) as bundle, bundle.open(row.file) as member, partial.open("wb") as out:
             shutil.copyfileobj(member, out)
-        accept(partial, own, row.sha256, f"{row.file} in {row.url}")
-        archive.unlink()
+        check(partial, own.suffix, row.sha256, f"{row.file} in {row.url}")
+    archive.unlink()

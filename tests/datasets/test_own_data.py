@@ -176,8 +176,9 @@ def test_demo_100_has_ten_different_prompts_of_each_of_ten_kinds() -> None:
 
 
 def test_fetch_says_where_size_licence_and_what_is_left_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deliver(url: str, path: Path, sha256: str | None) -> None:
-        assert sha256 == files.SOURCES["evalcrafter"].sha256
+    def deliver(url: str, path: Path, sha256: str | None, size: int) -> None:
+        assert (sha256, size) == (files.SOURCES["evalcrafter"].sha256, LIST.stat().st_size)
+        path.parent.mkdir(parents=True)
         shutil.copy(LIST, path)
 
     monkeypatch.setattr(weights, "download", deliver)
