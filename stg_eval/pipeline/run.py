@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.executors import local
-from stg_eval.pipeline import estimates, score
+from stg_eval.pipeline import estimates, score, totals
 from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.score import Item, Loaded
 from stg_eval.progress import progress
@@ -64,6 +64,15 @@ def run(
             published={v.name: v.published for v in plan.variants},
             by_case=plan.suite.keep_static,
         )
+        cells += totals.cells(
+            table,
+            plan.totals,
+            baseline=plan.baseline,
+            cluster=plan.suite.cluster,
+            published={v.name: v.published for v in plan.variants},
+            by_case=plan.suite.keep_static,
+        )
+    columns = estimates.columns(plan.metrics, loaded, cells)
     record = describe(plan, store_path, device).model_copy(
         update={
             "missing": _missing(plan, problems | outcome.unreadable),
@@ -72,7 +81,7 @@ def run(
             "features": estimates.features_record(plan.metrics, loaded, reference),
         }
     )
-    final = Results(output, record, estimates.columns(plan.metrics, loaded, cells), cells, table)
+    final = Results(output, record, (*columns, *totals.columns(plan.totals, columns)), cells, table)
     results.save(final)
     return final
 
@@ -109,7 +118,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
         model=plan.card.name,
         model_title=plan.card.title,
         weights=first.weights,
-        metrics=tuple(m.name for m in plan.metrics),
+        metrics=tuple(m.name for m in (*plan.metrics, *plan.totals)),
         variants=tuple(
             record.Variant(name=v.name, signature=str(v.guidance), published=v.published, source=v.source)
             for v in plan.variants
