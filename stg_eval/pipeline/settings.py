@@ -33,8 +33,8 @@ def chosen_card(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, 
         raise StgEvalError(f"num_inference_steps and batch_size are at most {MOST_STEPS:,}")
     if (gigabytes := 3 * card.num_frames * card.height * card.width / 1e9) > MOST_GIGABYTES:
         raise StgEvalError(
-            f"{card.num_frames:,} frames of {card.height} x {card.width} are {gigabytes:,.0f} GB a clip, and may have "
-            f"{MOST_GIGABYTES} GB; choose less with --set"
+            f"a clip of {card.num_frames:,} frames of {card.height} x {card.width} has {gigabytes:,.0f} GB, more than "
+            f"{MOST_GIGABYTES}; choose less with --set"
         )
     if card.dtype not in generators.DTYPES:
         raise StgEvalError(f"dtype is one of {', '.join(generators.DTYPES)}, not {card.dtype!r}")
