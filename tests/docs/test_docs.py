@@ -59,6 +59,8 @@ def test_commands_on_a_page_are_accepted(page: Path) -> None:
         arguments = shlex.split(line, comments=True)
         while hasattr(command, "commands"):
             name, *arguments = arguments[1:]
+            if name not in command.commands and hasattr(command, "default"):
+                name, arguments = command.default, [name, *arguments]
             assert name in command.commands, line
             command, arguments = command.commands[name], [name, *arguments]
         given = command.make_context(arguments[0], arguments[1:]).params
