@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import get_args
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stg_eval.types import Case, Guidance, Method, Request, Restart, StgEvalError
+from stg_eval.methods import PREDICTIONS, SKIPS
+from stg_eval.terms import Combine, Moment, Piece, Restart, Skip, Window
+from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 scale = st.floats(0, 1e300)
 positive = st.floats(1e-300, 1e300)
@@ -23,23 +27,68 @@ def restarts(draw: st.DrawFn) -> Restart | None:
 
 
 @st.composite
-def guidances(draw: st.DrawFn) -> Guidance:
-    common = {"cfg_scale": draw(scale), "rescale": draw(st.floats(0, 1)), "restart": draw(restarts())}
-    if not draw(st.booleans()):
-        return Guidance(**common)
-    method = draw(st.sampled_from(get_args(Method)))
-    if draw(st.booleans()):
-        scales = {"joint_scale": draw(scale)}
-    else:
-        scales = {"spatial_scale": draw(scale), "temporal_scale": draw(scale)}
-    return Guidance(
-        **common,
-        **scales,
-        method=method,
-        layers=draw(layers),
-        blur_sigma=draw(st.none() | positive) if method == "seg" else None,
-        orthogonal=bool(scales.get("spatial_scale") and scales.get("temporal_scale")) and draw(st.booleans()),
+def windows(draw: st.DrawFn) -> Window:
+    unit = draw(st.sampled_from(["", "s", "n"]))
+    values = st.integers(0, 99).map(float) if unit == "s" else st.floats(0, 1 if not unit else 1e3)
+    low, high = sorted(draw(st.lists(values, min_size=2, max_size=2, unique=True)))
+    return Window(high, low, unit) if unit == "n" else Window(low, high, unit)
+
+
+@st.composite
+def pieces(draw: st.DrawFn, values: st.SearchStrategy[float]) -> tuple[Piece, ...]:
+    unit = draw(st.sampled_from(["", "s", "n"]))
+    bounds = sorted(draw(st.lists(st.integers(0, 99), min_size=2, max_size=6, unique=True)))
+    bounds = [bound / 100 if not unit else float(bound) for bound in bounds]
+    spans = [(high, low) if unit == "n" else (low, high) for low, high in pairwise(bounds)]
+    kept = draw(st.lists(st.sampled_from(spans), min_size=1, unique=True))
+    return tuple(Piece(draw(values), Window(*span, unit)) for span in kept)
+
+
+@st.composite
+def skips(draw: st.DrawFn) -> Skip:
+    method = draw(st.sampled_from(sorted(SKIPS)))
+    scales: dict[str, float | bool] = draw(
+        st.one_of(
+            st.fixed_dictionaries({"joint_scale": scale}),
+            st.fixed_dictionaries({"spatial_scale": scale, "temporal_scale": scale}),
+            st.just({"unconditional": True}),
+        )
     )
+    blur = draw(st.none() | positive) if method == "seg" else None
+    window = draw(st.none() | windows())
+    return Skip(method=method, layers=draw(layers), blur_sigma=blur, window=window, **scales)  # type: ignore[arg-type]
+
+
+@st.composite
+def combines(draw: st.DrawFn) -> Combine:
+    window = draw(st.none() | windows())
+    if draw(st.booleans()):
+        config = draw(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.floats(allow_nan=False))))
+        config.pop("guidance_scale", None)
+        return Combine(method=f"guider:{draw(st.sampled_from(['A', 'B_2']))}", config=json.dumps(config), window=window)
+    method = draw(st.sampled_from(sorted(PREDICTIONS)))
+    known = list(PREDICTIONS[method].parameters)
+    chosen = draw(st.sets(st.sampled_from(known))) if known else set()
+    values = {name: draw(st.floats(-1e9, 1e9)) for name in known if name in chosen}
+    return Combine(method=method, parameters=tuple(values.items()), window=window)
+
+
+@st.composite
+def guidances(draw: st.DrawFn) -> Guidance:
+    found = tuple(draw(st.lists(skips(), max_size=3)))
+    said: dict[str, Any] = {"restart": draw(restarts()), "skips": found}
+    for name, key, values, off in (("cfg", "cfg_scale", scale, 1), ("rescale", "rescale", st.floats(0, 1), 0)):
+        if draw(st.booleans()):
+            said[f"{name}_pieces"] = several = draw(pieces(values))
+            said[key] = max((piece.value for piece in several), key=lambda value, off=off: abs(value - off))
+        else:
+            said[key] = draw(values)
+    if said["cfg_scale"] == 1:
+        said["skips"] = found = tuple(skip for skip in found if not skip.unconditional)
+    else:
+        said["combine"] = draw(st.none() | combines())
+    orthogonal = any(skip.spatial_scale and skip.temporal_scale for skip in found) and draw(st.booleans())
+    return Guidance(**said, orthogonal=orthogonal)
 
 
 @given(guidances())
@@ -84,10 +133,49 @@ def test_a_key_stays_the_same_between_versions() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["none", "cfg7", "cfg7+stg-a[11]s2t2", "cfg4.5+stg-r[35]w1", "cfg3+stg-i[up_blocks.1.attentions.0]s1t0.5"],
+    [
+        "cfg4.5+stg-r[35]w1@0.1-0.9",
+        "cfg5+stg-r[9]u@0.1-0.9",
+        "cfg6@n0.99-0.98+cfg8@n0.98-0.9+stg-a[11,25]w4@n0.99-0.98+stg-a[22]w2@s3-9+rescale0.7@0-0.5",
+        "cfg4+apg[eta=0.5,momentum=-0.75]@0.2-1",
+        'cfg4+guider:TangentialClassifierFreeGuidance{"start":0.1}@0-0.5',
+        "none",
+        "cfg7",
+        "cfg7+stg-a[11]s2t2",
+        "cfg4.5+stg-r[35]w1",
+        "cfg3+stg-i[up_blocks.1.attentions.0]s1t0.5",
+    ],
 )
 def test_canonical_signatures_print_as_they_were_written(text: str) -> None:
     assert str(Guidance.parse(text)) == ("cfg1" if text == "none" else text)
+
+
+def test_a_list_is_short_for_terms_of_one_value_each() -> None:
+    short = "cfg1,6,8@n1-0.996-0.98-0.9+stg-a[3]s4,2t1@s0-2-5"
+    long = "cfg1@n1-0.996+cfg6@n0.996-0.98+cfg8@n0.98-0.9+stg-a[3]s4t1@s0-2+stg-a[3]s2t1@s2-5"
+    assert Guidance.parse(short) == Guidance.parse(long)
+    assert Guidance.parse(short).cfg_scale == 8
+
+
+@pytest.mark.parametrize(
+    ("window", "num_steps", "acting"),
+    [
+        ("@0-1", 5, [0, 1, 2, 3, 4]),
+        ("@0.1-0.9", 10, [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("@0-0.5", 5, [0, 1, 2]),  # 2 / 5 is below a half
+        ("@0.8-1", 5, [4]),
+        ("@0.9-1", 5, []),
+        ("@s0-1", 5, [0]),
+        ("@s4-9", 5, [4]),
+        ("@n0.8-0.4", 5, [1, 2]),  # 0.8 and 0.6, not 0.4
+        ("@n1-0", 5, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_a_window_holds_its_first_moment_and_not_its_last(window: str, num_steps: int, acting: list[int]) -> None:
+    term = Guidance.parse(f"cfg3{window}")
+    moments = [Moment(i, num_steps, round(1 - i / num_steps, 3)) for i in range(num_steps)]
+    assert [m.step for m in moments if term.cfg_at(m) == 3] == acting
+    assert all(term.cfg_at(m) == 1 for m in moments if m.step not in acting)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +184,26 @@ def test_canonical_signatures_print_as_they_were_written(text: str) -> None:
         ("cfg7+stg-b[1]s1", "stg-b"),
         ("cfg7+", "cannot read ''"),
         ("cfg7+cfg3", "cfg_scale twice"),
+        ("cfg7+cfg3@0-0.5", "cfg twice"),
+        ("cfg7+stg-r[3]w1@0.9-0.1", r"'stg-r\[3\]w1@0.9-0.1' .* from its first to its last"),
+        ("cfg7@0-2", "fractions of the steps, 0 to 1"),
+        ("cfg7@s0.5-2", "whole numbers"),
+        ("cfg6,8@0-1", r"'cfg6,8@0-1' .* 2 values need 3 bounds, and the window has 2"),
+        ("cfg7+stg-r[3]w1,2", "a list needs a window"),
+        ("cfg6@0-0.5+cfg8@0.4-1", "overlap at 0.4"),
+        ("cfg6@0-0.5+cfg8@s4-9", "in one unit"),
+        ("cfg7+stg-r[3]uw1", "cannot read"),
+        ("cfg1+stg-r[3]u", "which cfg1 does without"),
+        ("cfg1+apg", "which cfg1 does without"),
+        ("cfg7+apg[zeta=1]", "no parameter 'zeta'; it has eta, norm, momentum"),
+        ("cfg7+tcfg+apg", "combine twice"),
+        ('cfg7+guider:X{"guidance_scale":3}', "which is cfg's number"),
+        ("cfg7+guider:X{3}", "as JSON"),
+        ("cfg7+orth@0-1", "cannot read 'orth@0-1'"),
         ("cfg-1", "cfg-1"),
         ("stg-a[1]s1w1", "not both"),
         ("cfg7+stg-a[1]s1b3", "belongs to seg"),
-        ("cfg7+orth", "need a method"),
+        ("cfg7+orth", "both a spatial and a temporal"),
         ("cfg7+stg-a[1]s1+orth", "both a spatial and a temporal"),
         ("cfg7+rescale1.5", "between 0 and 1"),
         ("cfg7+restart[0.5,0.2]x1", "up to a higher one"),

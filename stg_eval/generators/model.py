@@ -115,13 +115,15 @@ class Model(ABC):
         Raises StgEvalError that says what to do when a checkpoint is missing, gated or of the wrong kind.
         """
 
-    def cost(self, guidance: Guidance) -> float:
+    def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
         """Passes of the denoiser a step, counted in full conditional passes: 1 without guidance, 2 with CFG, and for
-        each weak pass the share of the network behind the skipped layer (the prefix is shared).
+        each weak pass the share of the network behind the skipped layer (the prefix is shared). Where terms have
+        windows: on average over the steps, the card's number if none is given.
 
         Raises StgEvalError for layers and scales that the model does not have.
         """
-        return passes_a_step(guidance, self.layer_map, self.card.num_layers, self.shares)
+        steps = num_inference_steps or self.card.num_inference_steps
+        return passes_a_step(guidance, self.layer_map, self.card.num_layers, steps, self.shares)
 
     def check(self, request: Request) -> None:
         """Refuse, before anything is loaded, what the model could not make: a size, a frame count, too few steps.

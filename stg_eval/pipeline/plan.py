@@ -55,7 +55,7 @@ class Plan:
         pass, which holds at the card's default size. Steps that Restart repeats are not in it: how many there are, only
         the loaded scheduler knows."""
         request = self.requests[variant][0]
-        passes = generators.get(self.card.name).cost(request.guidance)
+        passes = generators.get(self.card.name).cost(request.guidance, request.num_inference_steps)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
 
     def scored(self, metric: MetricCard, variant: str) -> np.ndarray:

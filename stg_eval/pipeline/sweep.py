@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from stg_eval.generators.guidance.sweep import sweep_variants
+from stg_eval.methods import SKIPS
 from stg_eval.storage.results import Results
 from stg_eval.types import Guidance, StgEvalError
 
@@ -21,8 +22,11 @@ def signatures(base: Guidance, layers: Sequence[str], scales: Sequence[str], mod
     pairs = []
     for mode in modes:
         method, _, which = mode.partition(":")
-        if method not in ("stg-a", "stg-r", "stg-i", "seg") or which not in MODES:
-            raise StgEvalError(f"cannot read mode {mode!r}; write it like stg-a:both (which: {', '.join(MODES)})")
+        if method not in SKIPS or which not in MODES:
+            raise StgEvalError(
+                f"cannot read mode {mode!r}; write it like stg-a:both (methods: {', '.join(SKIPS)}; which: "
+                f"{', '.join(MODES)})"
+            )
         pairs.append((method, which))
     try:
         numbers = [float(scale) for scale in scales]

@@ -5,31 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stg_eval.generators.guidance.layers import LayerMap, weak_passes
-from stg_eval.types import Guidance
+from stg_eval.generators.guidance.layers import LayerMap, unconditional_blocks, weak_passes
+from stg_eval.methods import SKIPS
+from stg_eval.signature import Guidance
+from stg_eval.terms import Moment, Window
 
 
 def passes_a_step(
-    guidance: Guidance, layer_map: LayerMap, num_layers: int, shares: Mapping[str, float] | None = None
+    guidance: Guidance,
+    layer_map: LayerMap,
+    num_layers: int,
+    num_steps: int,
+    shares: Mapping[str, float] | None = None,
 ) -> float:
-    """Passes of the denoiser a step: 1, or 2 with CFG, and every weak pass.
+    """Passes of the denoiser a step, on average over a run of num_steps: 1, or 2 with CFG, and every weak pass.
 
-    A weak pass costs the share of the blocks from its first skipped one on (the prefix is shared), less those that a
-    residual skip leaves out. shares: path of a block -> that share, counted, where blocks do not all cost the same.
-    Restart's repeated steps are not in it.
+    A weak pass costs the share of the blocks from its first skipped one on (the prefix is shared), less those that are
+    left out altogether. shares: path of a block -> that share, counted, where blocks do not all cost the same. A term
+    costs in its window only; one by noise level is counted as if it acted in every step, since only the loaded
+    scheduler knows the levels. Restart's repeated steps are not in it.
 
     Raises StgEvalError, as the engine would, for layers and scales that the model does not have.
     """
     outline: Any = _Outline(num_layers)
     blocks = [path for layer in layer_map.layers(outline) for path in layer.blocks.values()]
-    passes = 1.0 if guidance.cfg_scale == 1 else 2.0
+    moments = [Moment(step, num_steps) for step in range(num_steps)]
+
+    def acting(window: Window | None) -> float:
+        if window is None or window.unit == "n":
+            return 1.0
+        return sum(moment in window for moment in moments) / num_steps
+
+    passes = 1.0
+    if not guidance.cfg_pieces:
+        passes += guidance.cfg_scale != 1
+    passes += sum(acting(piece.window) for piece in guidance.cfg_pieces if piece.value != 1)
+    for skip in guidance.skips:
+        if skip.unconditional:
+            found = unconditional_blocks(outline, skip, layer_map)
+            if SKIPS[skip.method].leaves_out and shares is None:
+                passes -= acting(skip.window) * len(found) / len(blocks)
     for weak in weak_passes(outline, guidance, layer_map):
-        if shares is not None:
-            passes += max(shares[path] for _, path in weak.blocks)
-            continue
         skipped = {blocks.index(path) for _, path in weak.blocks}
-        left_out = len(skipped) if guidance.method == "stg-r" else 0
-        passes += (len(blocks) - min(skipped) - left_out) / len(blocks)
+        left_out = len(skipped) if SKIPS[weak.skip.method].leaves_out else 0
+        share = (len(blocks) - min(skipped) - left_out) / len(blocks)
+        if shares is not None:
+            share = max(shares[path] for _, path in weak.blocks)
+        passes += acting(weak.skip.window) * share
     return passes
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from stg_eval.types import Guidance, StgEvalError
+from stg_eval.errors import StgEvalError
+from stg_eval.signature import Guidance
+from stg_eval.terms import Skip
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,9 +90,12 @@ def latent_grid(
 class WeakPass:
     """One weak prediction: its weight in the guidance and the blocks it perturbs."""
 
+    name: str
+    """Unlike that of any other pass: "spatial", "temporal" or "joint", numbered from the second skip on."""
     kind: Kind
     scale: float
     blocks: tuple[tuple[Kind, str], ...]
+    skip: Skip
 
 
 def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) -> list[WeakPass]:
@@ -98,30 +103,38 @@ def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) ->
 
     Raises StgEvalError for a layer or a kind of attention that the denoiser does not have.
     """
-    if not guidance.method:
-        return []
-    layers = [_find(name, denoiser, layer_map) for name in guidance.layers]
     passes = []
-    for kind, scale in (
-        ("spatial", guidance.spatial_scale),
-        ("temporal", guidance.temporal_scale),
-        ("joint", guidance.joint_scale),
-    ):
-        blocks = [b for layer in layers for b in layer.blocks.items() if kind in (b[0], "joint")]
-        if scale and not blocks:
-            have = sorted({k for layer in layers for k in layer.blocks})
-            raise StgEvalError(
-                f"{kind} scale {scale:g} has no {kind} attention to act on in {layer_map.model} layer "
-                f"{','.join(guidance.layers)}, which has {' and '.join(have)} attention; "
-                + (f"write {guidance.method}[{','.join(guidance.layers)}]w{scale:g}" if "joint" in have else "drop it")
-            )
-        if scale:
-            passes.append(WeakPass(kind, scale, tuple(blocks)))  # type: ignore[arg-type]
-    perturbed = {path for weak in passes for _, path in weak.blocks}
-    for name, layer in zip(guidance.layers, layers, strict=True):
-        if passes and not perturbed & set(layer.blocks.values()):
-            raise StgEvalError(f"no scale of {guidance} acts on layer {name}; leave the layer out or give it a scale")
+    for number, skip in enumerate(guidance.skips, 1):
+        layers = [_find(name, denoiser, layer_map) for name in skip.layers]
+        scales: tuple[tuple[Kind, float], ...] = (
+            ("spatial", skip.spatial_scale),
+            ("temporal", skip.temporal_scale),
+            ("joint", skip.joint_scale),
+        )
+        of_skip = []
+        for kind, scale in scales:
+            blocks = tuple(b for layer in layers for b in layer.blocks.items() if kind in (b[0], "joint"))
+            if scale and not blocks:
+                have = sorted({k for layer in layers for k in layer.blocks})
+                instead = f"write {skip.method}[{','.join(skip.layers)}]w{scale:g}" if "joint" in have else "drop it"
+                raise StgEvalError(
+                    f"{kind} scale {scale:g} has no {kind} attention to act on in {layer_map.model} layer "
+                    f"{','.join(skip.layers)}, which has {' and '.join(have)} attention; {instead}"
+                )
+            if scale:
+                of_skip.append(WeakPass(kind if number == 1 else f"{kind}-{number}", kind, scale, blocks, skip))
+        perturbed = {path for weak in of_skip for _, path in weak.blocks}
+        for name, layer in zip(skip.layers, layers, strict=True):
+            if of_skip and not perturbed & set(layer.blocks.values()):
+                raise StgEvalError(f"no scale of {skip} acts on layer {name}; leave the layer out or give it a scale")
+        passes += of_skip
     return passes
+
+
+def unconditional_blocks(denoiser: nn.Module, skip: Skip, layer_map: LayerMap) -> list[tuple[Kind, str]]:
+    """The blocks that a skip of the unconditional pass perturbs: all of its layers. Raises StgEvalError for a layer
+    that the denoiser does not have."""
+    return [block for name in skip.layers for block in _find(name, denoiser, layer_map).blocks.items()]
 
 
 def _find(name: str, denoiser: nn.Module, layer_map: LayerMap) -> Layer:

@@ -14,20 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stg_eval.errors import StgEvalError
 from stg_eval.generators.guidance import equations
-from stg_eval.types import Restart, StgEvalError
+from stg_eval.terms import Restart
 
 
 @contextmanager
-def rescaled(scheduler: Any, conditional: Callable[[], Tensor | None], amount: float) -> Iterator[None]:
-    """Every step's model output is rescaled towards the conditional prediction of that step (Algorithm 4)."""
+def rescaled(scheduler: Any, step_at_work: Callable[[], tuple[Tensor | None, float]]) -> Iterator[None]:
+    """Every step's model output is rescaled towards the conditional prediction of that step (Algorithm 4), as far as
+    `step_at_work` says: (conditional prediction, amount in [0, 1])."""
     step = scheduler.step
 
     @functools.wraps(step)
     def rescaled_step(model_output: Tensor, *args: Any, **kwargs: Any) -> Any:
-        c = conditional()
+        c, amount = step_at_work()
         assert c is not None, "the scheduler stepped before the denoiser was called"
-        return step(equations.rescale(model_output, c.to(model_output.device), amount), *args, **kwargs)
+        if amount:
+            model_output = equations.rescale(model_output, c.to(model_output.device), amount)
+        return step(model_output, *args, **kwargs)
 
     with replaced_methods(scheduler, step=rescaled_step):
         yield

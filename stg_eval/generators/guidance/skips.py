@@ -1,45 +1,92 @@
 """What a weak pass does to a layer: identity attention, residual skip, attention input, blurred attention (SEG).
 
-Each skip is a replacement for a module's `forward`. An attention skip replaces the whole attention, processor and
-backend included, so no backend can ignore it; an attention whose processor is not known here is refused.
+The functions of `stg_eval.methods.SKIPS` come first: each names a module and a replacement for its `forward`. An
+attention skip replaces the whole attention, processor and backend included, so no backend can ignore it; an attention
+whose processor is not known here is refused.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stg_eval.types import StgEvalError
+from stg_eval.errors import StgEvalError
+from stg_eval.generators.guidance.layers import LayerMap
+from stg_eval.methods import SKIPS
 
 Forward = Callable[..., Any]
 
 
-def residual(streams: Sequence[str]) -> Forward:
-    """Eq. 15: the block returns its inputs (every stream it would have updated)."""
+@dataclass(frozen=True)
+class Site:
+    """What a skip knows beside the block."""
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        inputs = [kwargs[name] if name in kwargs else args[i] for i, name in enumerate(streams)]
-        return inputs[0] if len(inputs) == 1 else tuple(inputs)
+    layer_map: LayerMap
+    grid: tuple[int, int, int] | None
+    """(frames, height, width) of the latents, where the map tells."""
+    blur_sigma: float | None
 
-    return forward
+
+def skip_function(method: str) -> Callable[[nn.Module, str, Site], tuple[nn.Module, Forward]]:
+    """The function of a row of SKIPS: (block, kind, site) -> (module to patch, its replacement forward)."""
+    module, _, name = SKIPS[method].function.partition(":")
+    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
-def attention_input(joint: bool) -> Forward:
-    """The attention returns its input, so the block adds norm(x) to x: the deleted public SVD variant of STG-R.
+def residual_block(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
+    """STG-R, Eq. 15: the block returns its inputs (every stream it would have updated)."""
+    return block, residual(site.layer_map.streams)
 
-    joint: the attention is over video and text together and returns both.
-    """
+
+def identity_attention(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
+    """STG-A: each token attends to itself, see `identity`."""
+    attention = block.get_submodule(site.layer_map.attention)
+    return attention, identity(attention, site.layer_map.joint_identity)
+
+
+def attention_input(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
+    """The attention returns its input, so the block adds norm(x) to x: the deleted public SVD variant of STG-R."""
+    joint = bool(site.layer_map.joint_identity)  # over video and text together: it returns both
     positional = residual(("hidden_states", "encoder_hidden_states") if joint else ("hidden_states",))
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not args and "hidden_states" not in kwargs:  # an attention outside diffusers names its input otherwise
             args = (next(iter(kwargs.values())),)
         return positional(*args, **kwargs)
+
+    return block.get_submodule(site.layer_map.attention), forward
+
+
+def blurred_queries(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
+    """SEG: the attention's queries are blurred, see `seg`. Raises StgEvalError where the token grid is not known."""
+    if site.grid is None:
+        raise StgEvalError(f"SEG needs the token grid, which the layer map of {site.layer_map.model} does not tell")
+    projection, fused = query_projection(block.get_submodule(site.layer_map.attention))
+    blur, original = seg(kind, site.grid, site.blur_sigma), projection.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        out = original(*args, **kwargs)
+        if not fused:
+            return blur(out)
+        q, k, v = out.chunk(3, dim=-1)
+        return torch.cat([blur(q), k, v], dim=-1)
+
+    return projection, forward
+
+
+def residual(streams: Sequence[str]) -> Forward:
+    """A forward that returns its inputs of these names, or at these places."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        inputs = [kwargs[name] if name in kwargs else args[i] for i, name in enumerate(streams)]
+        return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     return forward
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 from itertools import product
 from typing import Literal
 
-from stg_eval.types import Guidance, Method, StgEvalError
+from stg_eval.errors import StgEvalError
+from stg_eval.signature import Guidance
+from stg_eval.terms import Skip
 
 Mode = Literal["joint", "spatial", "temporal", "both"]
 """Which weak passes get the scale: one that perturbs all of a layer, spatial only, temporal only, or both apart."""
 
 
 def sweep_variants(
-    base: Guidance, layers: Sequence[str], scales: Sequence[float], modes: Sequence[tuple[Method, Mode]]
+    base: Guidance, layers: Sequence[str], scales: Sequence[float], modes: Sequence[tuple[str, Mode]]
 ) -> list[Guidance]:
     """Every combination around `base`, whose CFG scale, rescale and Restart all variants share.
 
@@ -24,28 +26,17 @@ def sweep_variants(
     for name, values in (("layers", layers), ("scales", scales), ("modes", modes)):
         if not values or len(set(values)) < len(values):
             raise StgEvalError(f"give {name} for the sweep, each once, not {list(values)}")
-    plain = replace(
-        base,
-        method=None,
-        layers=(),
-        spatial_scale=0,
-        temporal_scale=0,
-        joint_scale=0,
-        blur_sigma=None,
-        orthogonal=False,
-    )
+    plain = replace(base, skips=(), orthogonal=False)
+    blur = next((skip.blur_sigma for skip in base.skips if skip.method == "seg"), None)
     variants = [plain] if 0 in scales else []
     for (method, mode), layer, scale in product(modes, layers, [scale for scale in scales if scale]):
-        variants.append(
-            replace(
-                plain,
-                method=method,
-                layers=(layer,),
-                spatial_scale=scale if mode in ("spatial", "both") else 0,
-                temporal_scale=scale if mode in ("temporal", "both") else 0,
-                joint_scale=scale if mode == "joint" else 0,
-                blur_sigma=base.blur_sigma if method == "seg" else None,
-                orthogonal=base.orthogonal and mode == "both",
-            )
+        skip = Skip(
+            method=method,
+            layers=(layer,),
+            spatial_scale=scale if mode in ("spatial", "both") else 0,
+            temporal_scale=scale if mode in ("temporal", "both") else 0,
+            joint_scale=scale if mode == "joint" else 0,
+            blur_sigma=blur if method == "seg" else None,
         )
+        variants.append(replace(plain, skips=(skip,), orthogonal=base.orthogonal and mode == "both"))
     return variants

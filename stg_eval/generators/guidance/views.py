@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from stg_eval.errors import StgEvalError
 from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import Predictions
 from stg_eval.generators.guidance.schedulers import clean_sample_of, replaced_methods
-from stg_eval.types import StgEvalError
 
 
 @contextmanager

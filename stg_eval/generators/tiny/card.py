@@ -26,9 +26,9 @@ CARD = ModelCard(
     encoding="vp9-lossless",
     batch_size=32,
     presets={
-        "none": Preset(Guidance()),
-        "cfg": Preset(Guidance(cfg_scale=2.0)),
-        "stg": Preset(Guidance(cfg_scale=2.0, method="stg-a", layers=("6",), temporal_scale=0.25)),  # MODEL_CARD.md
+        "none": Preset(Guidance.parse("none")),
+        "cfg": Preset(Guidance.parse("cfg2")),
+        "stg": Preset(Guidance.parse("cfg2+stg-a[6]t0.25")),  # MODEL_CARD.md
     },
     tflops_per_pass=0.00039,  # counted, see the tests
     num_layers=8,

@@ -316,7 +316,10 @@ def test_recording_a_chain_keeps_one_tensor_of_the_conditional_rows(toy: Factori
         ("cfg3+stg-a[spatial_blocks]s1", "no layer 'spatial_blocks'"),
         ("cfg3+stg-a[spatial_blocks.1]s1t1", "temporal scale 1 has no temporal attention"),
         ("cfg3+stg-a[1,temporal_blocks.2]s1", "acts on layer temporal_blocks.2"),
-        ("cfg3+rescale0.5", "act on the scheduler"),
+        ("cfg3+rescale0.5", "ask the scheduler"),
+        ("cfg3+stg-a[1]s1@0-0.5", "ask the scheduler"),
+        ("cfg3+apg", "ask the scheduler"),
+        ("cfg3+stg-r[7]u", "no layer '7'"),
     ],
 )
 def test_what_the_model_does_not_have_is_refused(toy: Factorised, text: str, message: str) -> None:

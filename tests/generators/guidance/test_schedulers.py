@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
+from stg_eval.errors import StgEvalError
 from stg_eval.generators.guidance.schedulers import clean_sample_of, noise_levels, renoise, restarted
-from stg_eval.types import Restart, StgEvalError
+from stg_eval.terms import Restart
 
 Bench = Any
 

@@ -1,0 +1,66 @@
+"""Whatever goes into a module and comes out of it: tensors in tuples, dictionaries and diffusers' outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The sample: the first tensor input."""
+    tensor = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim > 1), None)
+    if tensor is None:
+        raise TypeError("the denoiser was called without a tensor")
+    return tensor
+
+
+def map_tensors(x: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`x` with the function of each tensor in its place."""
+    if isinstance(x, Tensor):
+        return function(x)
+    if isinstance(x, tuple | list):
+        return type(x)(map_tensors(y, function) for y in x)
+    if isinstance(x, dict):
+        return type(x)(**{k: map_tensors(y, function) for k, y in x.items()})
+    return x
+
+
+def zip_tensors(x: Any, y: Any, function: Callable[[Tensor, Tensor], Tensor]) -> Any:
+    """Two of the same form as one: the function of each pair of tensors."""
+    if isinstance(x, Tensor):
+        return function(x, y)
+    return type(x)(zip_tensors(a, b, function) for a, b in zip(x, y, strict=True))
+
+
+def map_rows(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    rows: int,
+    function: Callable[[Tensor], Tensor],
+    unbatched: Sequence[str] = (),
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs with the function of every tensor that has `rows` rows, but for the keyword inputs in `unbatched`."""
+
+    def mapped(x: Any) -> Any:
+        return map_tensors(x, lambda t: function(t) if t.ndim and t.shape[0] == rows else t)
+
+    return tuple(map(mapped, args)), {k: x if k in unbatched else mapped(x) for k, x in kwargs.items()}
+
+
+def sample_of(output: Any) -> Tensor:
+    """A denoiser's prediction: its output, or the first of them."""
+    if isinstance(output, Tensor):
+        return output
+    sample: Tensor = output[0]  # a tuple, or one of diffusers' outputs, which index like one
+    return sample
+
+
+def with_sample(output: Any, sample: Tensor) -> Any:
+    """The same output with another prediction."""
+    if isinstance(output, Tensor):
+        return sample
+    if isinstance(output, tuple):
+        return (sample, *output[1:])
+    return type(output)(**{**output, next(iter(output)): sample})
