@@ -205,8 +205,8 @@ def shares(
         for number, layer in enumerate(layer_map.layers(network), layer_map.first):
             row = []
             for kind in layer.blocks:
-                scale = {f"{kind}_scale": 1.0}
-                guidance = Guidance(method="stg-a", layers=(str(number),), **scale)  # type: ignore[arg-type]
+                letter = {"spatial": "s", "temporal": "t", "joint": "w"}[kind]
+                guidance = Guidance.parse(f"cfg1+stg-a[{number}]{letter}1")
                 row.append(round(2 * (flops(network, case, guidance) / base - 1), 4))
             table.append(row)
     return table

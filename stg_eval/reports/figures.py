@@ -301,6 +301,13 @@ def _number(estimate: Estimate | None, what: str) -> bool:
 
 def _series(guidance: Guidance, *, layer: bool = True) -> tuple[str, float]:
     """Which line a variant lies on, and where: CFG over its own scale, a skip method over the skip scale."""
+    if (
+        guidance.combine
+        or guidance.windows()
+        or len(guidance.skips) > 1
+        or any(s.unconditional for s in guidance.skips)
+    ):
+        return str(guidance), guidance.cfg_scale  # lies on no line of scales: a point of its own
     if not guidance.method:
         return "CFG", guidance.cfg_scale
     named = {"s": guidance.spatial_scale, "t": guidance.temporal_scale, "w": guidance.joint_scale}

@@ -39,7 +39,7 @@ def passes_a_step(
     passes = 1.0
     if not guidance.cfg_pieces:
         passes += guidance.cfg_scale != 1
-    passes += sum(acting(piece.window) for piece in guidance.cfg_pieces if piece.value != 1)
+    passes += min(1.0, sum(acting(piece.window) for piece in guidance.cfg_pieces if piece.value != 1))
     for skip in guidance.skips:
         if skip.unconditional:
             found = unconditional_blocks(outline, skip, layer_map)

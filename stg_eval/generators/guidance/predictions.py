@@ -82,10 +82,11 @@ def tcfg(c: Tensor, u: Tensor, scale: float, step: Step) -> Tensor:
 
     That vector is a c + b u, with (a, b) the first eigenvector of their 2 x 2 Gram matrix.
     """
-    gram = torch.stack([torch.stack([_dot(x, y).flatten() for y in (c, u)], -1) for x in (c, u)], -2).double()
-    a, b = torch.linalg.eigh(gram)[1][:, :, -1].to(c.dtype).reshape(-1, 2, *[1] * (c.ndim - 1)).unbind(1)
-    v = a * c + b * u
-    u = _dot(u, v) / _dot(v, v) * v
+    pair = c.double(), u.double()
+    gram = torch.stack([torch.stack([_dot(x, y).flatten() for y in pair], -1) for x in pair], -2)
+    a, b = torch.linalg.eigh(gram)[1][:, :, -1].reshape(-1, 2, *[1] * (c.ndim - 1)).unbind(1)
+    v = a * pair[0] + b * pair[1]
+    u = (_dot(pair[1], v) / _dot(v, v) * v).to(c.dtype)
     return u + scale * (c - u)
 
 
