@@ -18,13 +18,15 @@ The denoiser is any nn.Module that returns a tensor, a tuple or a diffusers outp
 rows are `batch_order`: "c" (no CFG), "uc" ([unconditional, conditional]), "cu", or "c,u" (two calls a step). The skip
 term is added to what it returns, for both halves alike, so the caller's CFG gives u + g (c - u) + w (c - p) as it is.
 Pass `scheduler=` and `generators=` (one torch.Generator a sample) where guidance may have windows, other combinations,
-rescale or restart, and call the scheduler's set_timesteps within the context. On exit everything is restored, whatever happened.
+rescale or restart, and call the scheduler's set_timesteps within the context. On exit everything is restored, whatever
+happened.
 
 `layers` in a Guidance are published numbers or exact module paths (of a layer, or of one of its blocks).
 
-Modules: equations (the formulas), layers (where a model's layers are), costs (passes a step), skips and predictions (the
-functions of `stg_eval.methods`), engine (strong pass, weak passes, what the pipeline gets), prefix (what is shared), clock
-(where in its run a pipeline is), schedulers (rescale, Restart), views (one-step predictions), guiders, sweep.
+Modules: equations (the formulas), layers (where a model's layers are), costs (passes a step), skips and predictions
+(the functions of `stg_eval.methods`), guiders (diffusers' own), engine (strong pass, weak passes, what the pipeline
+gets), prefix (what is shared), clock (where in its run a pipeline is), schedulers (rescale, Restart), views (one-step
+predictions), sweep.
 Only this name is imported without torch: `guided` and `Predictions` load it on first use.
 """
 
