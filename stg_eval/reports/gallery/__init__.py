@@ -27,7 +27,7 @@ import pandas as pd
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
-from stg_eval.reports.writers.html_text import prose_html, to_html
+from stg_eval.reports.writers.html_table import prose_html, to_html
 from stg_eval.storage import atomic
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import probe, read_video

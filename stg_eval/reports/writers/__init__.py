@@ -1,7 +1,7 @@
 """Writers of a `Table`, by the suffix of the file. All text is escaped for where it lands."""
 
-from stg_eval.reports.writers.csv_text import to_csv
-from stg_eval.reports.writers.html_text import to_html
+from stg_eval.reports.writers.csv_table import to_csv
+from stg_eval.reports.writers.html_table import to_html
 from stg_eval.reports.writers.latex import to_latex
 from stg_eval.reports.writers.markdown import to_markdown
 
