@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def provenance(device: str) -> Provenance:
-    """Versions and machine, as they are now."""
+    """Record versions and machine, as they are now."""
     import torch
 
     on_gpu = device.startswith("cuda")

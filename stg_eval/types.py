@@ -14,7 +14,7 @@ from stg_eval.signature import Guidance as Guidance
 JSONValue = str | int | float | bool | None
 
 PIXELLESS: dict[str, JSONValue] = {"offload": "none"}
-"""Settings that say how a clip is made and change no pixel of it, each with the value that stands in every key."""
+"""Settings that change no pixel of a clip. A request's key holds the value given here, whatever was chosen."""
 
 
 def check_text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Clips that should have stayed as they were: pairs of one request whose two clips are not the same clip.
+"""Counts clips that moved: pairs of one and the same request whose two clips are not the same clip.
 
 Scores say whether videos got worse; a lost bit of precision or a stale buffer may change clips and hardly a mean. Where
 both runs made a clip from the same request (model, weights, guidance, prompt, seed, steps, size, ...), the same clip is
@@ -34,16 +34,16 @@ COLUMN = Column(
 
 
 def is_gated(run: Snapshot, policy: Policy) -> bool:
-    """Whether moved clips fail the gate. By default in float32 alone: in half precision an equally good kernel draws
-    other clips (bfloat16, matrices by another library: 6 % of the embedded model's moved; float32: none)."""
+    """Tell whether moved clips fail the gate. By default in float32 alone: in half precision an equally good kernel
+    draws other clips (bfloat16, matrices by another library: 6 % of the embedded model's moved; float32: none)."""
     if policy.moved is not None:
         return policy.moved
     return run.run.request is not None and run.run.request.dtype == "float32"
 
 
 def distances(baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, policy: Policy) -> np.ndarray:
-    """How far each pair moved, in units of what counts as moved: above 1 it did. float64 [rows], nan where the two
-    requests differ, or nothing is known of both clips.
+    """Measure how far each pair moved, in units of what counts as moved: above 1 it did. float64 [rows], nan where the
+    two requests differ, or nothing is known of both clips.
 
     The largest of all features (unit: `FAR`) and all clip scores (unit: the smallest difference that matters).
     """

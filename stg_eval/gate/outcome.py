@@ -1,4 +1,4 @@
-"""What a gate says: a table for people, JSON for programs, JUnit XML for CI systems, Markdown for a step summary."""
+"""Writes what a gate says: a table for people, JSON for programs, JUnit XML for CI, Markdown for a step summary."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Outcome:
     """What JSON holds besides exit_code, headline and notes."""
 
     def text(self) -> str:
-        """For a terminal."""
+        """Write the outcome for a terminal."""
         parts = [_aligned(table) for table in self.tables]
         return "\n\n".join([*parts, *self.notes, self.headline]) + "\n"
 
     def json(self) -> str:
-        """For programs; numbers that do not exist are null."""
+        """Write the outcome as JSON for programs; numbers that do not exist are null."""
         head = {"format": FORMAT, "stg_eval": __version__, "exit_code": self.exit_code, "headline": self.headline}
         return json.dumps(_plain(head | self.data | {"notes": list(self.notes)}), indent=1, ensure_ascii=False) + "\n"
 

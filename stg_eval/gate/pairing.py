@@ -1,4 +1,4 @@
-"""Which clips of two runs belong together, and what stands against comparing them."""
+"""Pairs the clips of two runs, and finds what stands against comparing them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class NotComparable(StgEvalError):
 
 
 def mismatches(baseline: Snapshot, run: Snapshot) -> list[Mismatch]:
-    """Everything that stands against comparing the two; empty if nothing does."""
+    """List everything that stands against comparing the two; empty if nothing does."""
     found: list[Mismatch] = []
 
     def check(field: str, before: Any, after: Any) -> None:

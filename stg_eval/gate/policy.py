@@ -1,4 +1,4 @@
-"""What counts as a regression: how large a difference matters, and how sure one must be."""
+"""Says what counts as a regression: how large a difference matters, and how sure one must be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a comparison reads, in words and numbers, and how it exits."""
+"""Turns a comparison into tables, notes, checks and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Per metric: better, worse, same, or cannot tell at this n."""
+"""Judges each metric: better, worse, same, or cannot tell at this n."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Comparison:
 
 
 def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy) -> list[Verdict]:
-    """Verdicts on every variant and metric that both sides have.
+    """Judge every variant and metric that both sides have.
 
     Better and worse (changed, for a metric without a better direction): the Holm-adjusted p-value is within the level,
     and the 95 % interval reaches past the margin. Same: the interval lies within +-margin. Where both sides made clips
@@ -121,7 +121,7 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
 def worst_pairs(
     verdict: Verdict, baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy, most: int = WORST
 ) -> Iterator[Worst]:
-    """The pairs that moved most for the worse in a metric, worst first."""
+    """Find the pairs that moved most for the worse in a metric, worst first."""
     rows = pairs[pairs["variant"] == verdict.variant]
     if verdict.column.kind == "clip":
         before, after = _values(baseline, run, rows, verdict.column)

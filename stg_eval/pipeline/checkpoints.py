@@ -1,4 +1,4 @@
-"""Every checkpoint that a metric or a model needs, by name."""
+"""Finds every checkpoint that a metric or a model needs, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stg_eval.weights import Weight
 
 
 def catalogue() -> dict[str, Weight]:
-    """The rows of all metrics, those of plug-ins too, then of all models."""
+    """List the rows of all metrics, those of plug-ins too, then of all models."""
     cards = (*registry.METRICS.values(), *registry.plug_ins().values())
     of_models = (row for model in generators.models() for row in model.checkpoints)
     return {row.name: row for row in (*(row for card in cards for row in card.weights), *of_models)}

@@ -1,4 +1,4 @@
-"""What a run would make, reuse and cost. Reads the store if there is one; writes and loads nothing."""
+"""Forecasts what a run would make, reuse and cost. Reads the store if there is one; writes and loads nothing."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _size(card: ModelCard) -> str:
 
 
 def _model_weights(plan: Plan) -> list[weights.Weight]:
-    """The model's checkpoints, where it takes published ones."""
+    """List the model's checkpoints, where it takes published ones."""
     first = plan.requests[plan.baseline][0]
     sources = {first.weights, *(str(value) for _, value in first.settings)}
     return generators.get(plan.card.name).needs(sources)

@@ -1,4 +1,4 @@
-"""Suite x model x guidance -> the requests of a run, and what they will cost. Pure: nothing is loaded or written."""
+"""Turns suite x model x guidance into the requests of a run and their cost. Pure: nothing is loaded or written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run, spelled out."""
+    """A plan holds everything that a run will make and score; nothing is loaded for it."""
 
     suite: Suite
     card: ModelCard
@@ -46,20 +46,20 @@ class Plan:
     """What `--set` and the suite changed, for the record."""
 
     def batches(self, variant: str) -> list[tuple[Request, ...]]:
-        """Fixed batches: resuming a run must not change which clips are made together."""
+        """Cut a variant's requests into fixed batches: resuming must not change which clips are made together."""
         requests = self.requests[variant]
         return [requests[i : i + self.batch_size] for i in range(0, len(requests), self.batch_size)]
 
     def tflops(self, variant: str) -> float:
-        """Denoiser TFLOP of one clip of a variant: passes a step (shared prefix) x steps x the card's count for one
-        pass, which holds at the card's default size. Steps that Restart repeats are not in it: how many there are, only
-        the loaded scheduler knows."""
+        """Compute the denoiser's TFLOP for one clip of a variant: passes a step (shared prefix) x steps x the card's
+        count for one pass, which holds at the card's default size. Steps that Restart repeats are not in it: how many
+        there are, only the loaded scheduler knows."""
         request = self.requests[variant][0]
         passes = generators.get(self.card.name).cost(request.guidance, request.num_inference_steps)
         return passes * request.num_inference_steps * self.card.tflops_per_pass
 
     def scored(self, metric: MetricCard, variant: str) -> np.ndarray:
-        """For each request of a variant, whether the metric is computed on its clip, bool [requests]."""
+        """Tell for each request of a variant whether the metric is computed on its clip, bool [requests]."""
         tags = [request.case.tags for request in self.requests[variant]]
         return counting(self.suite).computed(metric.name, tags)
 
@@ -77,7 +77,7 @@ def make_plan(
     allow_few: bool = False,
     dry: bool = False,
 ) -> Plan:
-    """Spell out a run.
+    """Make the plan of a run: every request of every variant.
 
     `guidance` takes the card's preset names or signatures; empty means the suite's. `settings` are `--set` values
     (`stg_eval.pipeline.settings`). `allow_few` lets a set metric with too few clips pass; its cell then says so. A

@@ -1,4 +1,4 @@
-"""What makes a request, and so its key: the card's settings, the identity of the weights, the case and the seed."""
+"""Makes requests, and so their keys, of the card's settings, the identity of the weights, the case and the seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEEDS = {
 
 
 def weights_identity(weights: str) -> str:
-    """What names a checkpoint in a request: a hub id or "random-weights(...)" as it is; a local file by its digest; a
+    """Name a checkpoint as requests do: a hub id or "random-weights(...)" as it is; a local file by its digest; a
     local folder by a digest of its files' names, sizes and times, hidden ones excepted, since hashing tens of gigabytes
     would not pay for each plan (a copied folder counts as new weights: clips are made again rather than mixed up)."""
     folder = Path(weights).expanduser()
@@ -38,7 +38,7 @@ def weights_identity(weights: str) -> str:
 def make_request(
     card: ModelCard, weights: str, guidance: Guidance, case: Case, seed: int, settings: Mapping[str, JSONValue]
 ) -> Request:
-    """The request of one clip. Raises StgEvalError where the case lacks what the model's task needs."""
+    """Make the request of one clip. Raises StgEvalError where the case lacks what the model's task needs."""
     field, what = _NEEDS[card.task]
     if getattr(case, field) in (None, ""):
         raise StgEvalError(

@@ -1,4 +1,4 @@
-"""Settings of a run: `--set` and the suite change the defaults of a model's card, each in the type of its default."""
+"""Applies settings: `--set` and the suite change the defaults of a model's card, each in the type of its default."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST_SETTINGS = ("height", "width", "num_frames", "fps", "num_inference_steps
 
 
 def chosen_card(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, dict[str, JSONValue]]:
-    """The card with its defaults changed, and the values of the model's own settings. Raises StgEvalError."""
+    """Give the card with its defaults changed, and the values of the model's own settings. Raises StgEvalError."""
     common = {name: getattr(card, name) for name in (*REQUEST_SETTINGS, "weights", "batch_size")}
     read = read_settings(card.name, {**common, **card.settings}, chosen)
     card = replace(card, **{name: read[name] for name in common})
@@ -34,7 +34,7 @@ def chosen_card(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, 
 def read_settings(
     owner: str, defaults: Mapping[str, JSONValue], chosen: Mapping[str, str | JSONValue]
 ) -> dict[str, Any]:
-    """The defaults with what `--set` chose in their place, each in the type of its default.
+    """Put what `--set` chose in the place of the defaults, each in the type of its default.
 
     Raises StgEvalError for a name that `owner` does not have (with the nearest) and a value of another type.
     """
@@ -47,7 +47,7 @@ def read_settings(
 
 
 def typed(text: Any) -> Any:
-    """`--set` text as a JSON value: numbers, true, false and null are read as such."""
+    """Read `--set` text as a JSON value: numbers, true, false and null are read as such."""
     if not isinstance(text, str):
         return text
     named: dict[str, JSONValue] = {"true": True, "false": False, "null": None, "none": None}
@@ -62,7 +62,7 @@ def typed(text: Any) -> Any:
 
 
 def _like(key: str, raw: Any, default: JSONValue) -> JSONValue:
-    """`raw` in the type of the default it replaces."""
+    """Give `raw` in the type of the default it replaces."""
     value: Any = typed(raw)
     if isinstance(default, bool):
         fits = isinstance(value, bool)

@@ -10,7 +10,7 @@ from stg_eval.storage.results import Column, Estimate
 
 
 def number(column: Column, value: float, *, signed: bool = False) -> str:
-    """A score as printed: scaled, with the column's digits; "—" for nan."""
+    """Print a score: scaled, with the column's digits; "—" for nan."""
     if not math.isfinite(value):
         return NONE
     text = f"{value * column.scale:.{column.digits}f}"
@@ -20,14 +20,14 @@ def number(column: Column, value: float, *, signed: bool = False) -> str:
 
 
 def head(column: Column) -> str:
-    """Column head: short name and the direction that is better."""
+    """Print the head of a column: its short name and an arrow for the direction that is better."""
     arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
     return column.short + arrow
 
 
 def mark(column: Column, estimate: Estimate) -> str:
-    """ "better" or "worse" than the baseline where the 95 % interval of the difference (or, without one, p < 0.05) says
-    so; empty where this n cannot tell."""
+    """Say "better" or "worse" than the baseline where the 95 % interval of the difference (without one, p < 0.05) does;
+    empty where this n cannot tell."""
     if not math.isfinite(estimate.difference) or estimate.difference == 0 or column.higher_is_better is None:
         return ""
     if math.isfinite(estimate.difference_low) and math.isfinite(estimate.difference_high):
@@ -40,7 +40,7 @@ def mark(column: Column, estimate: Estimate) -> str:
 
 
 def value_cell(column: Column, estimate: Estimate) -> Cell:
-    """The value with its interval."""
+    """Make the cell of a value with its interval."""
     interval = math.isfinite(estimate.low) and math.isfinite(estimate.high) and math.isfinite(estimate.value)
     return Cell(
         number(column, estimate.value),
@@ -50,7 +50,7 @@ def value_cell(column: Column, estimate: Estimate) -> Cell:
 
 
 def difference_cell(column: Column, estimate: Estimate) -> Cell:
-    """The paired difference from the baseline with its interval, or with its p-value where there is none."""
+    """Make the cell of a paired difference with its interval, or with its p-value where there is none."""
     if not math.isfinite(estimate.difference):
         return Cell()
     interval = math.isfinite(estimate.difference_low) and math.isfinite(estimate.difference_high)
@@ -64,7 +64,7 @@ def difference_cell(column: Column, estimate: Estimate) -> Cell:
 
 
 def best(column: Column, estimates: Sequence[Estimate | None]) -> list[bool]:
-    """Which of a column's estimates are best, to the printed digit; none where fewer than two have a value."""
+    """Mark which of a column's estimates are best, to the printed digit; none where fewer than two have a value."""
     printed = [math.nan if e is None or math.isnan(e.value) else float(number(column, e.value)) for e in estimates]
     known = [p for p in printed if not math.isnan(p)]
     if len(known) < 2 or column.higher_is_better is None:

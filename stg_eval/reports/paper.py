@@ -1,4 +1,4 @@
-"""The paper's tables with our numbers in them: published | ours | difference, and a verdict beside each claim."""
+"""Lays out the paper's tables with our numbers in them: published, ours, difference, and a verdict on each claim."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REPRODUCED, NOT_REPRODUCED, CANNOT_TELL = "reproduced", "not reproduced", "canno
 
 @cache
 def paper() -> dict[str, Any]:
-    """paper.yaml: what was published, with the settings."""
+    """Read paper.yaml: what was published, with the settings."""
     return yaml.safe_load(files(__package__).joinpath("paper.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def verdict(column: Column, claimed: float, ours: Estimate) -> str:
-    """Does our paired difference bear out the published one, `claimed` (scaled, as printed)?
+    """Say whether our paired difference bears out the published one, `claimed` (scaled, as printed).
 
     - reproduced: our 95 % interval lies wholly on the claim's side of zero;
     - not reproduced: it lies wholly on the other side, or it holds zero but not the claimed difference;
@@ -46,7 +46,7 @@ def verdict(column: Column, claimed: float, ours: Estimate) -> str:
 
 
 def paper_tables(results: Sequence[Results], *, numbers: Iterable[int] | None = None) -> list[Table]:
-    """Tables 1-5 of which a run has at least one row; or the tables asked for by number, whatever was run."""
+    """Lay out those of Tables 1-5 of which a run has a row; or the tables asked for by number, whatever was run."""
     chosen = paper()["tables"] if numbers is None else {n: paper()["tables"][n] for n in numbers}
     return [
         _table(n, layout, results)
@@ -78,8 +78,8 @@ def _find(
     against: dict[str, Any] | None = None,
     metric: str | None = None,
 ) -> _Ours | None:
-    """The run that holds this row (and metric: a row's metrics may come from several suites); one whose baseline is the
-    row it is compared with, if there is a choice."""
+    """Find the run that holds this row (and metric: a row's metrics may come from several suites); one whose baseline
+    is the row it is compared with, if there is a choice."""
     found = [
         _Ours(one, variant.name)
         for one in results
@@ -146,7 +146,7 @@ def _table(n: int, layout: dict[str, Any], results: Sequence[Results]) -> Table:
 
 
 def _clips(results: Results) -> str:
-    """How many clips a row was to have: ours are comparable with the published ones at their number only."""
+    """Print how many clips a row was to have: ours are comparable with the published ones at their number only."""
     n = results.run.expected // len(results.variants)
     return f", {n:,} clip{'' if n == 1 else 's'} a row" if n else ""
 
@@ -160,7 +160,8 @@ def _lines(
     results: Sequence[Results],
     notes: list[str],
 ) -> list[tuple[str, tuple[Cell, ...]]]:
-    """The lines of one row of the paper: published, ours; for a compared row the differences and the verdict too."""
+    """Lay out the lines of one row of the paper: published, ours; for a compared row the differences and the verdict
+    too."""
     published = dict(zip(metrics, row["published"], strict=True))
     base = dict(zip(metrics, against["published"], strict=True)) if against else {}
     columns: dict[str, list[Cell]] = {}

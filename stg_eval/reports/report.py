@@ -1,4 +1,4 @@
-"""One folder with everything a paper or a reader needs of one or more runs. Same input, same bytes."""
+"""Writes one folder with everything a paper or a reader needs of one or more runs. Same input, same bytes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
 
 
 def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """The figures that this run should have, not drawn yet: drawing raises StgEvalError where values are missing."""
+    """Yield the figures that this run should have, not drawn yet: drawing raises StgEvalError where values are
+    missing."""
     yield "scores", partial(figures.panels, results, "value")
     if difference_table(results):
         yield "differences", partial(figures.panels, results, "difference")
@@ -80,7 +81,7 @@ def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]
 
 
 def _first_pairs(results: Results, number: int = 1) -> list[tuple[str, int]]:
-    """The first pair of the run whose clips could all be made and read: not chosen by how it looks."""
+    """Take the first pair of the run whose clips could all be made and read: nobody chose it by its looks."""
     absent = {(m.case, m.seed) for m in results.run.missing}
     pairs = results.scores[["case", "seed"]].drop_duplicates().itertuples(index=False)
     whole = [(str(case), int(seed)) for case, seed in pairs if (str(case), seed) not in absent]
@@ -88,7 +89,7 @@ def _first_pairs(results: Results, number: int = 1) -> list[tuple[str, int]]:
 
 
 def _names(results: Sequence[Results]) -> list[str]:
-    """A file name for each run, all different."""
+    """Give each run a file name, all different."""
     names: list[str] = []
     for slug in (_slug(one.path.name) for one in results):
         numbered = chain([slug], (f"{slug}-{i}" for i in count(2)))

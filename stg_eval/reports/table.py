@@ -1,4 +1,4 @@
-"""A table as it is laid out: text in cells, whichever way it is written afterwards (`stg_eval.reports.writers`)."""
+"""Defines a table as laid out: text in cells, whichever way it is written afterwards (`stg_eval.reports.writers`)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
+    """One line of a table: its labels, then a cell for each column."""
+
     labels: tuple[str, ...]
     cells: tuple[Cell, ...]
     above: Literal["", "space", "rule"] = ""
@@ -34,6 +36,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
+    """A title, heads, rows, and what a reader must know to read them."""
+
     name: str
     """Stem of the files it is written to."""
     title: str
@@ -48,7 +52,7 @@ class Table:
 
 
 def turned(table: Table) -> Table:
-    """The same table with a row for each column and a column for each row."""
+    """Turn a table: a row for each column and a column for each row."""
     return replace(
         table,
         heads=("",),

@@ -1,4 +1,4 @@
-"""A run's own tables: scores, and differences from the baseline."""
+"""Lays out a run's own tables: scores, and differences from the baseline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stg_eval.storage.results import Column, Estimate, Results
 
 
 def score_table(results: Results) -> Table:
-    """One row a variant: values with their intervals, best marked, and n."""
+    """Lay out the scores: one row a variant, values with their intervals, best marked, and n."""
     notes: list[str] = []
     columns = []
     for column in results.columns:
@@ -41,7 +41,7 @@ def score_table(results: Results) -> Table:
 
 
 def difference_table(results: Results) -> Table | None:
-    """One row a variant: paired differences from the baseline; None where nothing is compared."""
+    """Lay out paired differences from the baseline, one row a variant; None where nothing is compared."""
     baseline = results.run.baseline
     others = [v for v in results.run.variants if v.name != baseline]
     compared = [e for e in results.estimates if e.baseline is not None]
@@ -66,7 +66,7 @@ def difference_table(results: Results) -> Table | None:
 
 
 def run_tables(results: Results) -> list[Table]:
-    """The tables of one run, in reading order."""
+    """Lay out the tables of one run, in reading order."""
     return [table for table in (score_table(results), difference_table(results)) if table]
 
 
@@ -86,7 +86,7 @@ def _problem(column: Column, estimate: Estimate | None) -> str:
 
 
 def _n(results: Results, variant: str) -> str:
-    """Number of clips behind a row; the exceptions by name, e.g. "192 (IS 190)"."""
+    """Print the number of clips behind a row, exceptions by name: "192 (IS 190)"."""
     counts = {c.short: e.n for c in results.columns if (e := results.estimate(variant, c.name))}
     if not counts:
         return NONE

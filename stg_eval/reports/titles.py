@@ -1,4 +1,4 @@
-"""How a reader calls a run and its variants, and what a run lacks, in plain lines."""
+"""Names a run as a reader calls it, and says in plain lines what it lacks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ LISTED = 5
 
 
 def run_title(results: Results) -> str:
-    """What was run, in one line."""
+    """Say in one line what was run."""
     run = results.run
     seeds = [f"seed{'s' if len(run.seeds) > 1 else ''} {_ranges(run.seeds)}"] if run.seeds else []
     return ", ".join([run.title, run.model_title or run.model, *seeds])
 
 
 def missing(results: Results) -> list[str]:
-    """What is not there, in plain lines: clips that were asked for, scores that are not numbers, too few variants."""
+    """Say in plain lines what is not there: clips that were asked for, scores that are not numbers, too few
+    variants."""
     lines = []
     absent = results.run.missing
     if absent:
@@ -33,8 +34,8 @@ def missing(results: Results) -> list[str]:
 
 
 def _without_score(results: Results, column: Column) -> list[str]:
-    """Clips that are there and should have a score of this metric, and have none; of a metric that counts static clips
-    only, how many it counts."""
+    """Name the clips that are there and lack a score of this metric; of a metric that counts static clips only, say how
+    many it counts."""
     absent = results.run.absent
     problems = {p.key: p.problem for p in results.run.problems if p.metric == column.name}
     keep = results.run.keep_static

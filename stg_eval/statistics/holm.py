@@ -1,4 +1,4 @@
-"""Many tests at once."""
+"""Adjusts p-values where many tests are made at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
-    """Holm's adjusted p-values [m]: compare them with the level of the family. A nan (not tested) stays nan."""
+    """Adjust p-values [m] by Holm's method: compare the result with the level of the whole family. A nan stays nan."""
     p_values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full_like(p_values, np.nan)
     tested = np.flatnonzero(~np.isnan(p_values))

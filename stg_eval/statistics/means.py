@@ -1,4 +1,4 @@
-"""Intervals and tests of means of clip scores."""
+"""Computes intervals and tests of means of clip scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGN_FLIPS = 9999
 def mean_interval(
     values: ArrayLike, clusters: Sequence[Any] | np.ndarray, *, level: float = 0.95, seed: int = SEED
 ) -> Interval:
-    """Mean of values [n] with a bootstrap interval that resamples whole clusters (clips of one prompt stand together).
+    """Compute the mean of values [n] and a bootstrap interval that resamples whole clusters (the clips of a prompt).
 
     The percentiles are widened for few clusters as in Hesterberg (2015), "What Teachers Should Know About the
     Bootstrap", 3.3. 0/1 scores have the interval of `stg_eval.statistics.proportions.share_interval`.
@@ -48,7 +48,7 @@ def paired_mean_difference(
     level: float = 0.95,
     seed: int = SEED,
 ) -> Difference:
-    """Mean of values - baseline_values (both [n], paired by position), clustered bootstrap interval and p-value.
+    """Compute the mean of values - baseline_values (both [n], paired by position), its clustered interval and p-value.
 
     The p-value swaps the labels of whole clusters (a sign flip of their differences): exact if the two sides are
     exchangeable, enumerated up to 13 clusters. With 0/1 scores and one pair a cluster it is McNemar's exact test. 0/1
@@ -115,7 +115,7 @@ def _sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
 
 
 def _chunks(total: int, width: int) -> Iterator[slice]:
-    """Slices of about four million numbers: bounded memory for any number of clusters."""
+    """Cut the work into slices of about four million numbers, so that memory is bounded for any number of clusters."""
     step = max(1, 4_000_000 // max(width, 1))
     for start in range(0, total, step):
         yield slice(start, min(start + step, total))

@@ -1,4 +1,4 @@
-"""What every statistic gives back, and how cluster names become numbers."""
+"""Defines what every statistic gives back, and turns names of clusters into numbers."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Difference(NamedTuple):
 
 
 def cluster_codes(clusters: Sequence[Any] | np.ndarray, n: int) -> np.ndarray:
+    """Number the clusters in the order in which they appear, int [n]. Raises ValueError for other than n names."""
     if len(clusters) != n:
         raise ValueError(f"{n} values but {len(clusters)} cluster names")
     names = {name: code for code, name in enumerate(dict.fromkeys(clusters))}

@@ -1,4 +1,4 @@
-"""How many pairs it takes to tell a difference."""
+"""Estimates how many pairs it takes to tell a difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import scipy  # brings in scipy.stats, which is slow to import, when it is first
 
 
 def n_to_tell(n: int, half_width: float, margin: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """About how many pairs would tell a difference of `margin` from none, if n of them gave +- half_width.
+    """Estimate how many pairs would tell a difference of `margin` from none, if n of them gave +- half_width.
 
     At that n an interval around a true difference of zero lies within +-margin with probability `power`.
     Infinite for a margin of 0.

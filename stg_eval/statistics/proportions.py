@@ -1,4 +1,4 @@
-"""Shares of clips: intervals and a test for 0/1 scores, where a bootstrap of equal scores would have no width.
+"""Computes intervals and a test for 0/1 scores, where a bootstrap of equal scores would have no width.
 
 Scores come summed by cluster: hits, wins and losses [groups], out of counts [groups] clips.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 
 def share_interval(hits: np.ndarray, counts: np.ndarray, level: float) -> tuple[float, float]:
-    """Interval of the share hits / counts, of at least two clusters: Clopper and Pearson's at the effective sample size
+    """Compute the interval of the share hits / counts over two or more clusters, Clopper-Pearson at the effective n
     (Korn and Graubard, 1998, "Confidence Intervals for Proportions with Small Expected Number of Positive Counts").
 
     The effective size is that of independent clips with the same variance, and less for few clusters, whose variance
@@ -34,7 +34,7 @@ def share_interval(hits: np.ndarray, counts: np.ndarray, level: float) -> tuple[
 
 
 def difference_interval(wins: np.ndarray, losses: np.ndarray, counts: np.ndarray, level: float) -> tuple[float, float]:
-    """Interval of a paired difference: the share of pairs won less the share of pairs lost.
+    """Compute the interval of a paired difference: the share of pairs won less the share of pairs lost.
 
     Joins the intervals of the two shares (Zou and Donner, 2008, "Construction of Confidence Limits About Effect
     Measures"). Without a discordant pair it is +- the most that either share may be: .0362 for 100 clusters.
@@ -54,7 +54,7 @@ def difference_interval(wins: np.ndarray, losses: np.ndarray, counts: np.ndarray
 
 
 def mcnemar(values: ArrayLike, baseline_values: ArrayLike) -> float:
-    """Exact two-sided p-value of McNemar's test for paired 0/1 scores [n]: a binomial test of the discordant pairs."""
+    """Compute McNemar's exact two-sided p-value of paired 0/1 scores [n]: a binomial test of the discordant pairs."""
     values, baseline_values = np.asarray(values), np.asarray(baseline_values)
     wins, losses = int((values > baseline_values).sum()), int((values < baseline_values).sum())
     return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0

@@ -1,4 +1,4 @@
-"""Intervals and tests of scores that belong to a set of clips (FVD, IS, recall, ...), not to one."""
+"""Computes intervals and tests of scores that belong to a set of clips (FVD, IS, recall, ...), not to one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def set_interval(
     groups: int = GROUPS,
     seed: int = SEED,
 ) -> Interval:
-    """A set metric (FVD, IS, recall, ...) of features [n, D] with a delete-a-group jackknife interval.
+    """Compute a set metric (FVD, IS, recall, ...) of features [n, D] and its delete-a-group jackknife interval.
 
     Whole clusters are dealt at random into `groups` groups; each leaves in turn; Student's t with groups - 1 degrees
     (Kott, 2001, "The Delete-a-Group Jackknife"). Costs `groups` + 1 evaluations. A percentile bootstrap must not be
@@ -55,7 +55,8 @@ def paired_set_difference(
     label_swaps: int = LABEL_SWAPS,
     seed: int = SEED,
 ) -> Difference:
-    """statistic(features) - statistic(baseline_features), both [n, D], paired by row.
+    """Compute statistic(features) - statistic(baseline_features), both [n, D] and paired by row, with interval and
+    p-value.
 
     The interval is a delete-a-group jackknife of the difference (the same clusters leave both sides). The p-value
     swaps the two labels of random clusters: exact if the sides are exchangeable. It stops as soon as 20 swaps reach
@@ -110,7 +111,7 @@ def _label_swap_p_value(
 
 
 def _leave_one_group_out(clusters: Sequence[Any] | np.ndarray, n: int, groups: int, seed: int) -> Iterator[np.ndarray]:
-    """Row indices that stay, for each group in turn; nothing where there is one cluster."""
+    """Yield the indices of the rows that stay, for each group in turn; nothing where there is one cluster."""
     codes = cluster_codes(clusters, n)
     clusters_there = int(codes.max()) + 1 if n else 0
     dealt = np.arange(clusters_there) % min(groups, clusters_there) if clusters_there else np.empty(0, dtype=np.intp)

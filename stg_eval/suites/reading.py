@@ -22,12 +22,12 @@ _HOME = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The built-in suites."""
+    """List the built-in suites."""
     return sorted(path.stem for path in _HOME.glob("*.yaml"))
 
 
 def load(name_or_path: str | Path) -> Suite:
-    """A built-in suite by name, a user's YAML file, or a custom suite over a prompt file or a folder of images.
+    """Read a built-in suite by name or a user's YAML file, or make a suite of a prompt file or a folder of images.
 
     Raises StgEvalError: the nearest name for an unknown one; file, line and field for a mistake in a YAML file.
     """
@@ -118,7 +118,7 @@ def _fail(path: Path, line: int, name: str, problem: str) -> StgEvalError:
 
 
 def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
-    """`value` of field `name` in the type that Suite declares, or the error that says what it should be."""
+    """Give `value` of field `name` in the type that Suite declares, or raise the error that says what it should be."""
     if name in ("name", "title", "dataset", "baseline", "cluster"):
         if not isinstance(value, str) or not value:
             raise fail(f"must be text, not {value!r}")
@@ -163,7 +163,7 @@ def _whole(value: Any, least: int) -> bool:
 
 
 def _check_guidance(text: str) -> None:
-    """A preset's name (which only the model knows) or a signature."""
+    """Refuse what is neither a signature nor like a preset's name, which only the model knows."""
     if re.search(r"[\[+]|\d$", text):
         Guidance.parse(text)
     elif not re.fullmatch(r"[A-Za-z][\w-]*", text):

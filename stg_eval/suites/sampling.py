@@ -1,4 +1,4 @@
-"""Which (case, seed) pairs a run makes, in an order of which every prefix is a fair part."""
+"""Chooses the (case, seed) pairs of a run, in an order of which every prefix is a fair part."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def samples(
     seeds: int | None = None,
     dry: bool = False,
 ) -> Iterator[tuple[Case, int]]:
-    """Every (case, seed) of the run, ordered so that any prefix is a stratified, deterministic part of the full run and
-    a limited run grows later without waste.
+    """Yield every (case, seed) of the run, ordered so that any prefix is a stratified, deterministic part of the full
+    run and a limited run grows later without waste.
 
     A case with n samples has its k-th at position (k + u) / n of the run, where u in (0, 1) grows along the dataset's
     own (stratified) order. `limit` is a number of clips, `fraction` a share of the full run (at least one clip),
@@ -87,7 +87,7 @@ def _rounds(cases: Iterator[Case], n: int, seed: int) -> Iterator[tuple[Case, in
 
 
 class _StandIn:
-    """As many cases as the suite's clips need, in place of data that is not there."""
+    """Stands in for data that is not there: as many cases as the suite's clips need, to be counted, never shown."""
 
     def __init__(self, suite: Suite, missing: str) -> None:
         self._suite = suite

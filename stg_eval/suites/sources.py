@@ -1,4 +1,4 @@
-"""Where a suite's cases come from: the data sets by name, and those that other packages bring along.
+"""Opens the data set that a suite takes its cases from: one of ours, or one that another package brings along.
 
 [project.entry-points."stg_eval.datasets"]
 mine = "my_package:open_dataset"
@@ -30,7 +30,7 @@ DATASETS: dict[str, str] = {
 
 @cache
 def others() -> Mapping[str, Callable[..., Dataset]]:
-    """Name -> open_dataset of other packages; see `stg_eval.plug_ins`."""
+    """Find the data sets of other packages, name -> open_dataset; see `stg_eval.plug_ins`."""
 
     def name_of(name: str, loaded: Any) -> str:
         if not callable(loaded):
@@ -41,7 +41,7 @@ def others() -> Mapping[str, Callable[..., Dataset]]:
 
 
 def open_dataset(suite: Suite) -> Dataset:
-    """The suite's dataset. Raises StgEvalError for an unknown option; missing data shows in `Dataset.missing`."""
+    """Open the suite's data set. Raises StgEvalError for an unknown option; missing data shows in `Dataset.missing`."""
     name = suite.dataset
     opener = importlib.import_module(DATASETS[name]).open_dataset if name in DATASETS else others()[name]
     return opener(name, suite.dataset_options, suite.reference_clips)  # type: ignore[no-any-return]

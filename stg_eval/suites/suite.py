@@ -1,4 +1,4 @@
-"""The noun: what is shown, how often, and how it is scored."""
+"""Defines `Suite`: what is shown, how often, and how it is scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stg_eval.types import JSONValue
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A protocol, in the order in which its YAML file reads."""
+    """A suite is a protocol; its fields stand in the order in which a YAML file reads best."""
 
     name: str
     title: str

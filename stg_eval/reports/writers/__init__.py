@@ -1,4 +1,4 @@
-"""Writers of a `Table`, by the suffix of the file. All text is escaped for where it lands."""
+"""Writes a `Table` in the format of a file's suffix. All text is escaped for where it lands."""
 
 from stg_eval.reports.writers.csv_table import to_csv
 from stg_eval.reports.writers.html_table import to_html

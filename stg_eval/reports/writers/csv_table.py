@@ -1,4 +1,4 @@
-"""Tables as comma-separated values."""
+"""Writes tables as comma-separated values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from stg_eval.storage import csv_text
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated values: the printed digits, each interval in two columns of its own."""
+    """Write comma-separated values: the printed digits, each interval in two columns of its own."""
     with_interval = [any(row.cells[i].low for row in table.rows) for i in range(len(table.columns))]
     heads = list(table.heads)
     for name, wide in zip(table.columns, with_interval, strict=True):

@@ -1,4 +1,4 @@
-"""Tables as HTML; the style comes with the page."""
+"""Writes tables as HTML; the style comes with the page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from stg_eval.reports.writers.text import MARKS, interval, is_code, minus
 
 
 def to_html(table: Table, *, whiskers: bool = False) -> str:
-    """A <figure class="table"> with caption, notes and remarks; style comes with the page. With `whiskers`, intervals
-    are drawn too, each column on one scale around zero."""
+    """Write a <figure class="table"> with caption, notes and remarks; style comes with the page. With `whiskers`,
+    intervals are drawn too, each column on one scale around zero."""
     reach = [max((_reach(row.cells[i]) for row in table.rows), default=0.0) for i in range(len(table.columns))]
 
     def cell(c: Cell, reach: float) -> str:
@@ -57,7 +57,7 @@ def _reach(c: Cell) -> float:
 
 
 def _whisker(c: Cell, reach: float) -> str:
-    """The interval around zero, from the printed digits."""
+    """Draw the interval around zero, from the printed digits."""
     if not c.low or not reach:
         return ""
     low, middle, high = (round(50 + 48 * float(text) / reach, 1) for text in (c.low, c.text, c.high))
@@ -70,5 +70,5 @@ def _whisker(c: Cell, reach: float) -> str:
 
 
 def prose_html(text: str) -> str:
-    """Plain text with `code` as HTML."""
+    """Write plain text with `code` as HTML."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))

@@ -1,4 +1,4 @@
-"""Tables as LaTeX (booktabs), and a document that holds them."""
+"""Writes tables as LaTeX (booktabs), and a document that holds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stg_eval.reports.writers.text import interval, is_code, spaced
 
 
 def to_latex(table: Table) -> str:
-    r"""A booktabs table environment; needs \usepackage{booktabs,amssymb,graphicx}."""
+    r"""Write a booktabs table environment; it needs \usepackage{booktabs,amssymb,graphicx}."""
 
     def cell(c: Cell) -> str:
         text = _latex_number(c.text)
@@ -79,7 +79,7 @@ PREAMBLE = r"""% Tables of stg-eval. Compile this file, or \input one of the tab
 
 
 def latex_document(inputs: list[str]) -> str:
-    r"""A document that \inputs the named files."""
+    r"""Write a document that \inputs the named files."""
     return PREAMBLE + "".join(rf"\input{{{name}}}" + "\n" for name in inputs) + "\\end{document}\n"
 
 
@@ -113,7 +113,8 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    """Any text as LaTeX: specials escaped, accented Latin letters kept, anything the fonts lack as its code point."""
+    """Write any text as LaTeX: specials escaped, accented Latin letters kept, anything the fonts lack as its code
+    point."""
     out = []
     for char in " ".join(text.split()):
         if char in _LATEX:
@@ -126,7 +127,7 @@ def latex(text: str) -> str:
 
 
 def _accented(char: str) -> bool:
-    """A Latin letter that pdflatex has in every font encoding."""
+    """Tell a Latin letter that pdflatex has in every font encoding."""
     return char in "ßæœøåÆŒØÅ" or (0xC0 <= ord(char) <= 0x17E and unicodedata.normalize("NFD", char)[0].isascii())
 
 
@@ -135,7 +136,7 @@ def _latex_number(text: str) -> str:
 
 
 def _latex_prose(text: str) -> str:
-    """`code` in a fixed-width face that may break, the rest escaped."""
+    """Set `code` in a fixed-width face that may break, and escape the rest."""
     return re.sub(
         r"`([^`]*)`|([^`]+|`)",
         lambda m: rf"\texttt{{{latex(m[1])}}}" if m[1] is not None else spaced(m[2], latex),

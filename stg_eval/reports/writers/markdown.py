@@ -1,4 +1,4 @@
-"""Tables as GitHub-flavoured Markdown."""
+"""Writes tables as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stg_eval.reports.writers.text import MARKS, interval, is_code, minus, space
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table with its notes."""
+    """Write a GitHub-flavoured Markdown table with its notes."""
 
     def cell(c: Cell) -> str:
         text = f"**{minus(c.text)}**" if c.best else minus(c.text)
@@ -41,7 +41,7 @@ def to_markdown(table: Table) -> str:
 
 
 def width(table: Table) -> int:
-    """Columns of a terminal that the Markdown table takes."""
+    """Count the columns of a terminal that the Markdown table takes."""
     return max(_width(line) for line in to_markdown(table).splitlines() if line.startswith("|"))
 
 
@@ -54,7 +54,7 @@ def _markdown_label(name: str, text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Plain text in Markdown, on one line; `code` is left as it is."""
+    """Write plain text in Markdown on one line; `code` is left as it is."""
     return re.sub(
         r"(`[^`]*`)|([^`]+|`)",
         lambda m: spaced(m[1], str) if m[1] else spaced(m[2], lambda s: re.sub(r"([\\`*_|<\[\]])", r"\\\1", s)),

@@ -1,4 +1,4 @@
-"""What every writer needs: intervals, signs, and which labels are code."""
+"""Holds what every writer needs: intervals, signs, and which labels are code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def interval(c: Cell) -> str:
 
 
 def is_code(label_head: str) -> bool:
-    """Labels under this head are signatures, printed in a fixed-width face."""
+    """Tell whether labels under this head are signatures, which are printed in a fixed-width face."""
     return label_head == "Guidance"
 
 
