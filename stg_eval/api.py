@@ -7,6 +7,7 @@ line that says what to do, for what cannot be done as asked; what is finished is
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -227,6 +228,8 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
     if o["dry_run"]:
         return Finished(table="\n\n".join(forecast(plan, store) for plan in plans))
     names = [f"{plan.suite.name}-{plan.card.name}" for plan in plans]
+    if o["shard"]:
+        return _shared(plans, o)
     output = _path(o["output"]) or Path("runs") / (folder or names[0])
     done = [
         running.run(
@@ -241,6 +244,28 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
         for plan, name in zip(plans, names, strict=True)
     ]
     return _finished(done, write_report(done, store, output / "report"))
+
+
+def _shared(plans: Sequence[Plan], o: options.Making) -> Finished:
+    """A share of the plans, in a store that `stg-eval store merge` joins with the others."""
+    match = re.fullmatch(r"(\d+)/(\d+)", o["shard"])
+    if not match:
+        raise StgEvalError(f"--shard {o['shard']} cannot be read; write it like 2/8, the second of eight")
+    total, missing = 0, list[str]()
+    for plan in plans:
+        clips, problems = running.run_shard(
+            plan,
+            int(match[1]),
+            int(match[2]),
+            store_path=Path(o["store"]),
+            device=_device(o["device"]),
+            executor=o["executor"],
+            engine=o["engine"],
+            reader=check_reader(o["reader"]),
+        )
+        total, missing = total + clips, missing + problems
+    how = "join the stores with `stg-eval store merge`, then run without --shard"
+    return Finished(table=f"Share {o['shard']}: {total} clips in {o['store']}; {how}", missing=tuple(missing))
 
 
 def _finished(done: Sequence[Results], page: Path | None) -> Finished:

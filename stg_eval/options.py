@@ -82,6 +82,7 @@ class Making(Scoring, total=False):
     settings: SettingsOption
     output: Annotated[StrPath | None, Option("Folder of the results. Default: runs/WHAT-WAS-RUN.", None, os.PathLike)]
     executor: Annotated[str, Option("Where clips are made: local.", "local")]
+    shard: Annotated[str, Option("Make share i/n only, in a store of its own: see `stg-eval store merge`.", "")]
     dry_run: Annotated[bool, Option("Say what would be made and scored, and stop.", False, bool)]
 
 

@@ -11,6 +11,7 @@ import typer
 from stg_eval import options
 from stg_eval.cli import rate
 from stg_eval.cli.parameters import takes
+from stg_eval.cli.store import app as store_app
 from stg_eval.cli.things import data_app, weights_app
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 app.add_typer(rate.app, name="rate")
 
 
@@ -124,10 +126,15 @@ def reproduce(**given: Any) -> None:
 
 @app.command()
 def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
-    """Print a run's table, settings and provenance."""
+    """Print a run's table, settings and provenance; of a run under way how far it is, how fast, and until when."""
     from stg_eval import api
+    from stg_eval.pipeline import status
     from stg_eval.reports import markdown
 
+    if under_way := status.describe(run):
+        print(under_way)
+        if not (run / "table.json").is_file():
+            return
     found = api.load(run)
     record = found.run.model_copy(update={"missing": (), "problems": ()})
     print(f"{markdown(found)}\n{record.to_json()}".rstrip())

@@ -95,7 +95,7 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
     """
     known = {c.name for c in baseline.columns}
     measured = []
-    for column in (c for c in run.columns if c.name in known):
+    for column in (c for c in run.columns if c.name in known and c.kind != "total"):  # judged by its parts
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -62,6 +62,15 @@ Statistic = Callable[[np.ndarray, np.ndarray | None], float]
 """Features [N, D] of the set (and the reference's [M, D]) -> its score. Pure."""
 
 
+class Part(NamedTuple):
+    """A metric that goes into a total, as weight * (value - low) / (high - low)."""
+
+    metric: str
+    weight: float
+    low: float = 0.0
+    high: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricCard:
     """What plans, tables and the gate need to know about a metric, without its networks."""
@@ -74,11 +83,13 @@ class MetricCard:
     """Column head in narrow tables, e.g. "TF"."""
     higher_is_better: bool | None
     """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
-    load: Callable[[str], ClipScorer | SetMetric]
+    load: Callable[[str], ClipScorer | SetMetric] | None = None
     """Brings in the networks on a device ("cuda", "cpu"). Raises StgEvalError that names the command for missing
-    weights."""
+    weights. None for a total."""
     statistic: Statistic | None = None
     """What makes a score of the features of a set; None for a metric that scores single clips."""
+    parts: tuple[Part, ...] = ()
+    """What a total is the sum of; no other metric has any."""
     scale: float = 1.0
     """Factor from the stored value to the printed one."""
     digits: int = 3
@@ -104,9 +115,9 @@ class MetricCard:
     """What a reader must know about the number, printed below tables."""
 
     @property
-    def kind(self) -> Literal["clip", "set"]:
-        """Whether single clips have values, or only their set."""
-        return "set" if self.statistic else "clip"
+    def kind(self) -> Literal["clip", "set", "total"]:
+        """Whether single clips have values, or only their set, or it is a sum of other metrics."""
+        return "total" if self.parts else "set" if self.statistic else "clip"
 
     def of_set(self, features: np.ndarray, reference: np.ndarray | None) -> float:
         """The statistic of a set metric: features [N, D], the reference's [M, D] -> its score.

@@ -66,6 +66,8 @@ def card(name: str) -> MetricCard:
 
 def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
     """Bring in the metric's networks. Raises StgEvalError for missing weights (with the command) or packages."""
+    if card.load is None:
+        raise StgEvalError(f"{card.name} is a total of other metrics: it has no networks and scores no clips")
     try:
         return card.load(device)
     except ImportError as error:

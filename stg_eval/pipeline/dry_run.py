@@ -72,6 +72,10 @@ def _missing(plan: Plan) -> list[str]:
     dataset = open_dataset(plan.suite)
     if dataset.missing:
         lines.append(dataset.missing)
+    chosen = plan.requests[plan.baseline][0].weights
+    own = {generators.card(plan.card.name).weights, *(row.source for row in generators.get(plan.card.name).checkpoints)}
+    if chosen not in own and not chosen.startswith(("file:", "folder:", "random-weights")):
+        lines.append(f"weights {chosen}, perhaps: no folder, and not what stg-eval fetches; the run's start will tell")
     for row in dict.fromkeys([*_model_weights(plan), *(row for card in plan.metrics for row in card.weights)]):
         if not weights.is_present(row):
             lines.append(f"weights {row.name} ({weights.size(row)}): `stg-eval weights fetch {row.name}`")

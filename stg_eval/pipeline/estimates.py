@@ -24,15 +24,20 @@ def columns(
     cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], cells: Sequence[Estimate]
 ) -> tuple[Column, ...]:
     """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
-    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
     out = []
     for card in cards:
         signature = loaded[card.name].signature
-        counts = {cell.n for cell in cells if cell.metric == card.name}
+        counts = {one.n for one in cells if one.metric == card.name}
         if card.kind == "set" and len(counts) == 1:
             signature = registry.signed(signature, counts.pop())
-        out.append(Column(signature=signature, **{n: getattr(card, n) for n in names}))
+        out.append(column_of(card, signature))
     return tuple(out)
+
+
+def column_of(card: MetricCard, signature: str) -> Column:
+    """A metric as a table names it."""
+    names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
+    return Column(signature=signature, **{name: getattr(card, name) for name in names})
 
 
 def cells(
@@ -58,19 +63,19 @@ def cells(
     for variant in dict.fromkeys(scores["variant"]):
         for card in cards:
             metric = loaded[card.name]
-            ours = _of(scores, variant)
-            theirs = _of(scores, baseline) if baseline not in (None, variant) else None
+            ours = rows_of(scores, variant)
+            theirs = rows_of(scores, baseline) if baseline not in (None, variant) else None
             if isinstance(metric, SetMetric):
-                cell = _set_cell(card, metric, ours, theirs, cluster, store, reference)
+                numbers = _set_cell(card, metric, ours, theirs, cluster, store, reference)
             else:
-                cell = _clip_cell(card, ours, theirs, cluster, card.name in by_case)
+                numbers = _clip_cell(card, ours, theirs, cluster, card.name in by_case)
             out.append(
                 Estimate(
                     variant=variant,
                     metric=card.name,
                     baseline=baseline if theirs is not None else None,
                     published=published.get(variant, {}).get(card.name),
-                    **cell,
+                    **numbers,
                 )
             )
     return tuple(out)
@@ -89,15 +94,18 @@ def features_record(
     }
 
 
-def _of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
+def rows_of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
+    """Rows of Results.scores of one variant, by (case, seed)."""
     return scores[scores["variant"] == variant].set_index(["case", "seed"])
 
 
-def _clusters(rows: pd.DataFrame, cluster: str) -> list[object]:
+def clusters_of(rows: pd.DataFrame, cluster: str) -> list[object]:
+    """What is resampled together: the clips of a case, or each for itself."""
     return [case if cluster == "case" else (case, seed) for case, seed in rows.index]
 
 
-def _cell(interval: statistics.Interval, difference: statistics.Difference | None, problem: str = "") -> dict[str, Any]:
+def cell(interval: statistics.Interval, difference: statistics.Difference | None, problem: str = "") -> dict[str, Any]:
+    """The numbers of an Estimate."""
     d = difference or statistics.Difference(NAN, NAN, NAN, NAN, 0)
     return {
         "value": interval.value,
@@ -116,7 +124,7 @@ def _clip_cell(
     card: MetricCard, ours: pd.DataFrame, theirs: pd.DataFrame | None, cluster: str, by_case: bool
 ) -> dict[str, Any]:
     values = ours[card.name].to_numpy(float)
-    clusters: Sequence[object] | np.ndarray = _clusters(ours, cluster)
+    clusters: Sequence[object] | np.ndarray = clusters_of(ours, cluster)
     interval = statistics.mean_interval(values, clusters)
     difference = None
     if theirs is not None:
@@ -124,7 +132,7 @@ def _clip_cell(
         if by_case:
             clusters, values, other = counting.case_means([case for case, _ in ours.index], values, other)
         difference = statistics.paired_mean_difference(values, other, clusters)
-    return _cell(interval, difference, "" if interval.n else "no clip has a score")
+    return cell(interval, difference, "" if interval.n else "no clip has a score")
 
 
 def _set_cell(
@@ -143,13 +151,13 @@ def _set_cell(
 
     features = _features(ours, card, metric, store)
     if len(features) < card.min_clips:
-        return _cell(
+        return cell(
             statistics.Interval(NAN, NAN, NAN, len(features)),
             None,
             f"{card.short} needs at least {card.min_clips} clips, and {len(features)} have features",
         )
     interval = statistics.set_interval(
-        statistic, np.stack(list(features)), _clusters(ours.loc[features.index], cluster)
+        statistic, np.stack(list(features)), clusters_of(ours.loc[features.index], cluster)
     )
     interval = interval._replace(low=max(interval.low, card.limits[0]), high=min(interval.high, card.limits[1]))
     difference = None
@@ -161,10 +169,10 @@ def _set_cell(
                 statistic,
                 np.stack(list(features.loc[both])),
                 np.stack(list(other.loc[both])),
-                _clusters(ours.loc[both], cluster),
+                clusters_of(ours.loc[both], cluster),
                 label_swaps=0,  # a table shows the interval; the gate, which lives by p-values, swaps labels
             )
-    return _cell(interval, difference)
+    return cell(interval, difference)
 
 
 def _features(rows: pd.DataFrame, card: MetricCard, metric: SetMetric, store: Store) -> pd.Series:

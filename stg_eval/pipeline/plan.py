@@ -39,6 +39,8 @@ class Plan:
     variants: tuple[Variant, ...]
     baseline: str
     metrics: tuple[MetricCard, ...]
+    totals: tuple[MetricCard, ...] = ()
+    """Sums of metrics: nothing is computed for them but the sum."""
     requests: Mapping[str, tuple[Request, ...]]
     """Variant name -> its requests, all variants in the same order of (case, seed)."""
     batch_size: int
@@ -99,7 +101,8 @@ def make_plan(
         raise StgEvalError(f"suite {suite.name!r} has no cases to show; give a larger --limit or --fraction")
     names = list(metric_names or suite.metrics)
     filters = [metrics.card(name).filter for name in names if name in suite.keep_static]
-    cards = tuple(metrics.card(name) for name in dict.fromkeys([*names, *filters]))
+    chosen_metrics = [metrics.card(name) for name in dict.fromkeys([*names, *filters])]
+    cards = tuple(card for card in chosen_metrics if not card.parts)
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
     weights = weights_identity(card.weights)
@@ -115,6 +118,7 @@ def make_plan(
         variants=variants,
         baseline=baseline,
         metrics=cards,
+        totals=tuple(card for card in chosen_metrics if card.parts),
         requests=requests,
         batch_size=card.batch_size,
         settings={key: typed(value) for key, value in chosen.items()},

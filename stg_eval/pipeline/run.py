@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stg_eval.executors import local
-from stg_eval.pipeline import estimates, score
+from stg_eval import executors
+from stg_eval.executors import Executor
+from stg_eval.executors.worker import Generate, Item, Loaded, Setup
+from stg_eval.metrics import SetMetric
+from stg_eval.pipeline import estimates, score, totals
 from stg_eval.pipeline.plan import Plan, counting
-from stg_eval.pipeline.score import Item, Loaded
-from stg_eval.progress import progress
+from stg_eval.pipeline.status import Status
+from stg_eval.pipeline.work import Outcome, Work
 from stg_eval.provenance import provenance
 from stg_eval.storage import record, results
 from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord
 from stg_eval.storage.results import Results
-from stg_eval.storage.store import Store
-from stg_eval.storage.video import Reader, write_video
+from stg_eval.storage.store import Store, clip_name
+from stg_eval.storage.video import Reader
 from stg_eval.suites import Reference, open_dataset
-from stg_eval.types import Clip, Request, StgEvalError, to_json
-
-Executor = Callable[..., Iterable[tuple[Sequence[Request], Sequence[np.ndarray | StgEvalError], float]]]
-EXECUTORS: dict[str, Executor] = {"local": local.generate}
+from stg_eval.types import Request, StgEvalError, to_json
 
 
 def run(
@@ -42,17 +41,18 @@ def run(
     Clips that could not be made or read are named in `Results.run.missing`; the rest counts. Raises StgEvalError
     for what stops the whole run; whatever was finished by then stays in the store, and the same command resumes.
     """
-    if executor not in EXECUTORS:
-        raise StgEvalError(f"unknown executor {executor!r} (known: {', '.join(EXECUTORS)})")
+    executors.check(executor)
     check_output(output, plan)
     loaded = score.load_metrics(plan.metrics, device, engine)
     reference = _reference(plan)
-    with Store(store_path) as store:
-        problems = _generate(plan, store, EXECUTORS[executor], device)
-        outcome = _score(plan, store, loaded, reader)
+    setup = Setup(store_path, device, reader, plan.card)
+    with Store(store_path) as store, Status(output) as status:
+        with executors.start(executor, setup, loaded) as workers:
+            outcome = _fill(plan, store, loaded, workers, status)
         wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
         real = score.reference_features(reference, wanted, store, reader) if reference else {}
-        table = _score_table(plan, store, loaded)
+        table, without = _score_table(plan, store, loaded)
+        lost = _lost(plan, store, outcome)
         cells = estimates.cells(
             table,
             plan.metrics,
@@ -64,17 +64,54 @@ def run(
             published={v.name: v.published for v in plan.variants},
             by_case=plan.suite.keep_static,
         )
+        cells += totals.cells(
+            table,
+            plan.totals,
+            baseline=plan.baseline,
+            cluster=plan.suite.cluster,
+            published={v.name: v.published for v in plan.variants},
+            by_case=plan.suite.keep_static,
+        )
+    columns = estimates.columns(plan.metrics, loaded, cells)
     record = describe(plan, store_path, device).model_copy(
         update={
-            "missing": _missing(plan, problems | outcome.unreadable),
-            "problems": _problems(plan, outcome),
+            "missing": _missing(plan, lost),
+            "problems": _problems(plan, outcome, without),
             "reader_of_new_scores": reader,
             "features": estimates.features_record(plan.metrics, loaded, reference),
         }
     )
-    final = Results(output, record, estimates.columns(plan.metrics, loaded, cells), cells, table)
+    final = Results(output, record, (*columns, *totals.columns(plan.totals, columns)), cells, table)
     results.save(final)
     return final
+
+
+def run_shard(
+    plan: Plan,
+    index: int,
+    count: int,
+    *,
+    store_path: Path,
+    device: str,
+    executor: str = "local",
+    engine: str = "ours",
+    reader: Reader = "pyav",
+) -> tuple[int, list[str]]:
+    """Make and score share `index` of `count` of a plan, into a store of its own; results come when the stores are
+    merged. Returns the number of its clips, and a line for each that could not be made, read or scored.
+
+    Which clips belong to a share depends on the plan alone. Raises StgEvalError as `run` does.
+    """
+    if not 1 <= index <= count:
+        raise StgEvalError(f"--shard {index}/{count}: the first number lies between 1 and the second")
+    executors.check(executor)
+    loaded = score.load_metrics(plan.metrics, device, engine)
+    setup = Setup(store_path, device, reader, plan.card)
+    with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as workers:
+        outcome = _fill(plan, store, loaded, workers, status, (index, count))
+    lines = [f"{key[:12]}: {problem}" for key, problem in outcome.missing.items()]
+    lines += [f"{p['key'][:12]}, {p['metric']}: {p['problem']}" for p in outcome.problems]
+    return len(_batches(plan, index, count)), lines
 
 
 def check_output(output: Path, plan: Plan) -> None:
@@ -94,10 +131,12 @@ def check_output(output: Path, plan: Plan) -> None:
 
 def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
     """Variant -> requests whose clip is not in the store; requests for one clip count once."""
-    return {
-        v.name: list({r.key: r for r in plan.requests[v.name] if store.clip(r.key) is None}.values())
-        for v in plan.variants
-    }
+    found = {}
+    for variant in plan.variants:
+        requests = {r.key: r for r in plan.requests[variant.name]}
+        there = store.clips(list(requests))
+        found[variant.name] = [request for key, request in requests.items() if key not in there]
+    return found
 
 
 def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
@@ -109,7 +148,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
         model=plan.card.name,
         model_title=plan.card.title,
         weights=first.weights,
-        metrics=tuple(m.name for m in plan.metrics),
+        metrics=tuple(m.name for m in (*plan.metrics, *plan.totals)),
         variants=tuple(
             record.Variant(name=v.name, signature=str(v.guidance), published=v.published, source=v.source)
             for v in plan.variants
@@ -128,69 +167,51 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
     )
 
 
-def _generate(plan: Plan, store: Store, execute: Executor, device: str) -> dict[str, str]:
-    """Fill the store; returns key -> problem for clips that the model could not make."""
-    todo, seen = [], set[str]()
-    for variant in plan.variants:
-        for batch in plan.batches(variant.name):
-            # Two cases of a suite may ask for one clip: they differ in id and tags alone.
-            absent = {r.key: r for r in batch if r.key not in seen and store.clip(r.key) is None}
-            seen |= absent.keys()
-            if absent:
-                todo.append(tuple(absent.values()))
-    problems: dict[str, str] = {}
-    with progress("Generating", sum(map(len, todo))) as advance:
-        for requests, frames, seconds in execute(todo, card=plan.card, device=device):
-            _keep(store, requests, frames, seconds, problems)
-            advance(len(requests))
-    return problems
-
-
-def _keep(
-    store: Store,
-    requests: Sequence[Request],
-    frames: Sequence[np.ndarray | StgEvalError],
-    seconds: float,
-    problems: dict[str, str],
-) -> None:
-    clips: list[tuple[Request, Clip]] = []
-    for request, clip in zip(requests, frames, strict=True):
-        if isinstance(clip, StgEvalError):
-            problems[request.key] = str(clip)
-            continue
-        file = store.clip_file(request)
-        write_video(file, clip, request.fps, request.encoding)
-        clips.append((request, _clip(store, request, file, clip.shape, seconds / len(requests))))
-    store.add_clips(clips)
-
-
-def _clip(store: Store, request: Request, file: Path, shape: tuple[int, ...], seconds: float) -> Clip:
-    return Clip(
-        key=request.key,
-        file=str(file.relative_to(store.path)),
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-        num_frames=shape[0],
-        height=shape[1],
-        width=shape[2],
-        fps=request.fps,
-        encoding=request.encoding,
-        seconds=seconds,
-    )
-
-
-def _score(plan: Plan, store: Store, loaded: Loaded, reader: Reader) -> score.Outcome:
-    """Score all clips there are, variant by variant."""
+def _fill(
+    plan: Plan, store: Store, loaded: Loaded, executor: Executor, status: Status, shard: tuple[int, int] = (1, 1)
+) -> Outcome:
+    """Make the clips that the store lacks, and score all there are."""
     wanted: dict[str, set[str]] = {}
     items: dict[str, Item] = {}
+    batches = _batches(plan, *shard)
     for variant in plan.variants:
         requests = plan.requests[variant.name]
         for card in plan.metrics:
             scored = plan.scored(card, variant.name)
             wanted.setdefault(card.name, set()).update(r.key for r, yes in zip(requests, scored, strict=True) if yes)
-        items |= {r.key: Item(r.key, store.clip_file(r), r.case) for r in requests if store.clip(r.key)}
-    return score.score_items(
-        list(items.values()), loaded, store, applies=lambda name, item: item.key in wanted[name], reader=reader
-    )
+        for r in requests:
+            if r.key in batches:
+                items.setdefault(r.key, Item(r.key, store.path / clip_name(r.key), r.case))
+    work = Work(store, loaded, applies=lambda name, item: item.key in wanted[name], batches=batches)
+    return work.do(executor, _absent(store, batches), list(items.values()), status)
+
+
+def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...]]:
+    """Key -> the batch in which its clip is made, for those of share `index` of `count`: every `count`-th batch of each
+    variant, so what is compared pair by pair is made in one share."""
+    found: dict[str, tuple[Request, ...]] = {}
+    seen: set[str] = set()
+    for variant in plan.variants:
+        for i, batch in enumerate(plan.batches(variant.name)):
+            # Two cases of a suite may ask for one clip: they differ in id and tags alone.
+            new = tuple({r.key: r for r in batch if r.key not in seen}.values())
+            seen.update(r.key for r in new)
+            if i % count == index - 1:
+                found |= {r.key: new for r in new}
+    return found
+
+
+def _absent(store: Store, batches: Mapping[str, tuple[Request, ...]]) -> list[Generate]:
+    """What makes the clips that the store lacks. One that it once had comes back with its whole batch around it."""
+    there, recorded = store.clips(list(batches)).keys(), store.recorded(list(batches))
+    tasks = []
+    for batch in dict.fromkeys(batches.values()):
+        absent = tuple(request for request in batch if request.key not in there)
+        if any(request.key in recorded for request in absent):
+            tasks.append(Generate(batch, frozenset(r.key for r in batch if r.key in there)))
+        elif absent:
+            tasks.append(Generate(absent))
+    return tasks
 
 
 def _reference(plan: Plan) -> Reference | None:
@@ -203,12 +224,15 @@ def _reference(plan: Plan) -> Reference | None:
     return reference
 
 
-def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
-    """Results.scores: a row for each clip that was asked for, in plan order."""
+def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame, dict[str, set[str]]]:
+    """Results.scores: a row for each clip that was asked for, in plan order. And metric -> keys of clips that are there
+    and lack what should be there of it."""
     parts = []
+    without: dict[str, set[str]] = {}
     for variant in plan.variants:
         requests = plan.requests[variant.name]
         keys = [r.key for r in requests]
+        there = store.clips(keys)
         part = pd.DataFrame(
             {
                 "variant": variant.name,
@@ -218,18 +242,31 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> pd.DataFrame:
                 "tags": [" ".join(r.case.tags) for r in requests],
                 "seed": [r.seed for r in requests],
                 "key": keys,
-                "file": [clip.file if (clip := store.clip(key)) else "" for key in keys],
+                "file": [there[key].file if key in there else "" for key in keys],
             }
         )
         for card in plan.metrics:
             wanted = plan.scored(card, variant.name)
-            if card.kind == "set":
+            metric = loaded[card.name]
+            known: Container[str]
+            if isinstance(metric, SetMetric):
                 part[card.name] = wanted
+                known = store.with_features(keys, metric.extractor.signature)
             else:
-                found = store.scores(keys, loaded[card.name].signature)
+                known = found = store.scores(keys, metric.signature)
                 part[card.name] = [found.get(k, np.nan) if w else np.nan for k, w in zip(keys, wanted, strict=True)]
+            lacking = {k for k, w in zip(keys, wanted, strict=True) if w and k in there and k not in known}
+            without.setdefault(card.name, set()).update(lacking)
         parts.append(part)
-    return counting(plan.suite).kept(pd.concat(parts, ignore_index=True))
+    return counting(plan.suite).kept(pd.concat(parts, ignore_index=True)), without
+
+
+def _lost(plan: Plan, store: Store, outcome: Outcome) -> dict[str, str]:
+    """Key -> why, for every clip that was asked for and is not there: what was expected less what there is."""
+    keys = list({r.key: None for requests in plan.requests.values() for r in requests})
+    there = store.clips(keys).keys() - outcome.missing.keys()
+    gone = "its file went from the store while the run went on; run the same command again"
+    return {key: outcome.missing.get(key, gone) for key in keys if key not in there}
 
 
 def _missing(plan: Plan, problems: dict[str, str]) -> tuple[Missing, ...]:
@@ -241,13 +278,26 @@ def _missing(plan: Plan, problems: dict[str, str]) -> tuple[Missing, ...]:
     )
 
 
-def _problems(plan: Plan, outcome: score.Outcome) -> tuple[Problem, ...]:
-    found: dict[str, list[dict[str, str]]] = {}
+def _problems(plan: Plan, outcome: Outcome, without: Mapping[str, set[str]]) -> tuple[Problem, ...]:
+    """Of clips that are there and lack a metric's value, whether someone said so or not."""
+    found: dict[str, dict[str, str]] = {}
     for problem in outcome.problems:
-        found.setdefault(problem["key"], []).append(problem)
+        found.setdefault(problem["key"], {})[problem["metric"]] = problem["problem"]
+    for metric, keys in without.items():
+        for key in keys - outcome.missing.keys():
+            found.setdefault(key, {}).setdefault(metric, "it was not recorded; run the same command again")
     return tuple(
-        Problem(variant=variant.name, case=request.case.id, seed=request.seed, **problem)
+        Problem(
+            variant=variant.name,
+            case=r.case.id,
+            seed=r.seed,
+            key=r.key,
+            metric=card.name,
+            problem=found[r.key][card.name],
+        )
         for variant in plan.variants
-        for request in plan.requests[variant.name]
-        for problem in found.get(request.key, ())
+        for r in plan.requests[variant.name]
+        if r.key in found
+        for card in plan.metrics
+        if card.name in found[r.key]
     )

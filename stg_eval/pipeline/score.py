@@ -1,51 +1,25 @@
-"""Clips -> scores and features in the store: each clip is decoded once for everything that is still missing of it."""
+"""The metrics of a run, loaded, and the features of the real clips that they compare with."""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from stg_eval.executors.worker import Loaded
 from stg_eval.metrics import ClipScorer, Extractor, MetricCard, SetMetric, registry
 from stg_eval.metrics.scoring import extract_arrays, score_clips
+from stg_eval.pipeline.work import CHUNK
 from stg_eval.progress import progress
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader
 from stg_eval.suites import Reference
-from stg_eval.types import Case, Score, StgEvalError
-
-CHUNK = 32
-"""Clips of one transaction. Chunks are cut from the whole list, done or not: a resumed run extracts features in the
-same batches as an uninterrupted one, and gets the same bits."""
+from stg_eval.types import StgEvalError
 
 ENGINES = ("ours", "official")
 """Who computes VBench's dimensions: our loops around the official networks, or the vbench package."""
-
-Loaded = Mapping[str, ClipScorer | SetMetric]
-
-
-@dataclass(frozen=True)
-class Item:
-    """A clip to score."""
-
-    key: str
-    path: Path
-    case: Case | None
-
-
-@dataclass
-class Outcome:
-    """What went wrong while scoring; what went right is in the store."""
-
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Key -> why the file could not be read."""
-    problems: list[dict[str, str]] = field(default_factory=list)
-    """{key, metric, problem} of metrics that have no value for a clip, by its name; the same after a resumed run."""
 
 
 def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours") -> dict[str, ClipScorer | SetMetric]:
@@ -63,98 +37,6 @@ def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours")
     }
 
 
-def _extractor(metric: ClipScorer | SetMetric) -> Extractor | None:
-    return metric.extractor if isinstance(metric, SetMetric) else None
-
-
-def score_items(
-    items: Sequence[Item],
-    loaded: Loaded,
-    store: Store,
-    *,
-    applies: Callable[[str, Item], bool] = lambda metric, item: True,
-    reader: Reader = "pyav",
-) -> Outcome:
-    """Score every item with every loaded metric that applies to it, skipping what the store has."""
-    outcome = Outcome()
-    with progress("Scoring", len(items)) as advance:
-        for start in range(0, len(items), CHUNK):
-            chunk = items[start : start + CHUNK]
-            problems: dict[tuple[str, str], str] = {}
-            for names, group in _by_missing(chunk, loaded, store, applies):
-                _score_group(group, names, loaded, store, reader, outcome.unreadable, problems)
-            problems |= _undefined(chunk, loaded, store, applies)
-            named = [(item.key, name) for item in chunk for name in loaded]
-            outcome.problems += [
-                {"key": k, "metric": n, "problem": problems[k, n]} for k, n in named if (k, n) in problems
-            ]
-            advance(len(chunk))
-    return outcome
-
-
-def _by_missing(
-    chunk: Sequence[Item], loaded: Loaded, store: Store, applies: Callable[[str, Item], bool]
-) -> list[tuple[tuple[str, ...], list[Item]]]:
-    """Groups of items that lack the same metrics: what has nothing missing is not even opened."""
-    keys = [item.key for item in chunk]
-    done: dict[str, set[str]] = {}
-    for name, metric in loaded.items():
-        extractor = _extractor(metric)
-        done[name] = set(
-            store.features(keys, extractor.signature) if extractor else store.scores(keys, metric.signature)
-        )
-
-    def lacking(item: Item) -> tuple[str, ...]:
-        return tuple(name for name in loaded if item.key not in done[name] and applies(name, item))
-
-    return [(names, list(group)) for names, group in groupby(sorted(chunk, key=lacking), key=lacking) if names]
-
-
-def _undefined(
-    chunk: Sequence[Item], loaded: Loaded, store: Store, applies: Callable[[str, Item], bool]
-) -> dict[tuple[str, str], str]:
-    """(key, metric) -> why, for scores that are nan. They are kept, so the store tells, whichever run found them."""
-    out: dict[tuple[str, str], str] = {}
-    for name, metric in loaded.items():
-        if _extractor(metric) is None:
-            found = store.scores([item.key for item in chunk if applies(name, item)], metric.signature)
-            out |= {(key, name): "not defined for this clip" for key, value in found.items() if math.isnan(value)}
-    return out
-
-
-def _score_group(
-    items: list[Item],
-    names: Sequence[str],
-    loaded: Loaded,
-    store: Store,
-    reader: Reader,
-    unreadable: dict[str, str],
-    problems: dict[tuple[str, str], str],
-) -> None:
-    scorers: dict[str, ClipScorer] = {}
-    extractors: dict[str, Extractor] = {}
-    for name in names:
-        metric = loaded[name]
-        if isinstance(metric, SetMetric):
-            extractors[metric.extractor.signature] = metric.extractor
-        else:
-            scorers[name] = metric
-    scores: list[Score] = []
-    features: dict[tuple[str, str], np.ndarray] = {}
-    results = score_clips([(item.path, item.case) for item in items], scorers, extractors, reader=reader)
-    for item, result in zip(items, results, strict=True):
-        if result.error:
-            unreadable[item.key] = result.error
-            continue
-        scores += [Score(key=item.key, metric=scorers[n].signature, value=v) for n, v in result.values.items()]
-        features |= {(item.key, name): vector for name, vector in result.features.items()}
-        for name in names:
-            extractor = _extractor(loaded[name])
-            if problem := result.problems.get(extractor.signature if extractor else name):
-                problems[item.key, name] = problem
-    store.add_results(scores, features)
-
-
 def reference_features(
     reference: Reference, loaded: Loaded, store: Store, reader: Reader = "pyav"
 ) -> dict[str, np.ndarray]:
@@ -162,7 +44,7 @@ def reference_features(
 
     Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked for is another number.
     """
-    extractors = {e.signature: e for e in map(_extractor, loaded.values()) if e}
+    extractors = {m.extractor.signature: m.extractor for m in loaded.values() if isinstance(m, SetMetric)}
     out = {}
     for signature, extractor in extractors.items():
         keys = [f"reference/{reference.digest}/{i}" for i in range(reference.count)]
@@ -170,6 +52,8 @@ def reference_features(
         if len(found) < len(keys):
             _extract_reference(reference, keys, extractor, store, reader)
             found = store.features(keys, signature)
+        if len(found) < len(keys):
+            raise StgEvalError(f"features of real clips went from {store.path} while it was in use; run it again")
         out[signature] = np.stack([found[key] for key in keys])
     return out
 

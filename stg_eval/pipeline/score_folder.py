@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stg_eval import weights
+from stg_eval import executors, weights
+from stg_eval.executors.worker import Item, Loaded, Setup
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.pipeline import estimates, score
-from stg_eval.pipeline.score import Item
+from stg_eval.pipeline.status import Status
+from stg_eval.pipeline.work import Work
 from stg_eval.provenance import provenance
 from stg_eval.storage.record import Missing, Problem, RunRecord, Variant
 from stg_eval.storage.results import Results
@@ -47,7 +49,8 @@ def score_folder(
     loaded = score.load_metrics(cards, device, engine)
     with Store(store_path) as store:
         unique = {item.key: item for item in reversed(items)}
-        outcome = score.score_items([i for i in items if unique[i.key] is i], loaded, store, reader=reader)
+        with executors.start("local", Setup(store_path, device, reader), loaded) as workers, Status(None) as status:
+            outcome = Work(store, loaded).do(workers, (), [i for i in items if unique[i.key] is i], status)
         wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
         real = score.reference_features(real_clips, wanted, store, reader) if real_clips else {}
         table = _table(folder, items, cards, loaded, store)
@@ -71,9 +74,9 @@ def score_folder(
         ),
         features=estimates.features_record(cards, loaded, real_clips),
         missing=tuple(
-            Missing(variant=name, case=case, seed=0, problem=outcome.unreadable[key])
+            Missing(variant=name, case=case, seed=0, problem=outcome.missing[key])
             for key, case in cases
-            if key in outcome.unreadable
+            if key in outcome.missing
         ),
         notes=tuple(notes + real_notes),
     )
@@ -132,7 +135,7 @@ def _case(folder: Path, item: Item) -> str:
 
 
 def _table(
-    folder: Path, items: Sequence[Item], cards: Sequence[MetricCard], loaded: score.Loaded, store: Store
+    folder: Path, items: Sequence[Item], cards: Sequence[MetricCard], loaded: Loaded, store: Store
 ) -> pd.DataFrame:
     keys = [item.key for item in items]
     table = pd.DataFrame(

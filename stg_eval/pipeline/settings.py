@@ -15,6 +15,10 @@ from stg_eval.types import JSONValue, StgEvalError
 REQUEST_SETTINGS = ("height", "width", "num_frames", "fps", "num_inference_steps", "dtype", "encoding")
 """Names that `--set` may change on any model; a model's card adds its own. Also: weights, batch_size."""
 
+MOST_STEPS = 100_000
+MOST_GIGABYTES = 64
+"""Of one clip's frames: more would be an error of writing, which shows late where it is not refused."""
+
 
 def chosen_card(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, dict[str, JSONValue]]:
     """Give the card with its defaults changed, and the values of the model's own settings. Raises StgEvalError."""
@@ -25,6 +29,13 @@ def chosen_card(card: ModelCard, chosen: Mapping[str, Any]) -> tuple[ModelCard, 
     for name in ("height", "width", "num_frames", "num_inference_steps", "batch_size", "fps"):
         if getattr(card, name) <= 0:
             raise StgEvalError(f"{name} must be larger than 0, not {getattr(card, name)}")
+    if card.num_inference_steps > MOST_STEPS or card.batch_size > MOST_STEPS:
+        raise StgEvalError(f"num_inference_steps and batch_size are at most {MOST_STEPS:,}")
+    if (gigabytes := 3 * card.num_frames * card.height * card.width / 1e9) > MOST_GIGABYTES:
+        raise StgEvalError(
+            f"a clip of {card.num_frames:,} frames of {card.height} x {card.width} has {gigabytes:,.0f} GB, more than "
+            f"{MOST_GIGABYTES}; choose less with --set"
+        )
     if card.dtype not in generators.DTYPES:
         raise StgEvalError(f"dtype is one of {', '.join(generators.DTYPES)}, not {card.dtype!r}")
     check_format(card.encoding, card.fps, card.height, card.width)

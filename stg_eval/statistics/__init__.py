@@ -9,6 +9,7 @@ from stg_eval.statistics.means import mean_interval, paired_mean_difference
 from stg_eval.statistics.nouns import Difference, Interval
 from stg_eval.statistics.power import n_to_tell
 from stg_eval.statistics.sets import Statistic, paired_set_difference, set_interval
+from stg_eval.statistics.weighted import paired_weighted_difference, weighted_interval
 
 __all__ = [
     "Difference",
@@ -19,5 +20,7 @@ __all__ = [
     "n_to_tell",
     "paired_mean_difference",
     "paired_set_difference",
+    "paired_weighted_difference",
     "set_interval",
+    "weighted_interval",
 ]

@@ -67,10 +67,10 @@ def paired_mean_difference(
     if _zero_one(values[defined]) and _zero_one(baseline_values[defined]):
         wins, _ = _cluster_sums(np.maximum(differences, 0), clusters)
         low, high = difference_interval(wins, wins - sums, counts, level)
-        p_value = mcnemar(values[defined], baseline_values[defined]) if n == groups else _sign_flip_p_value(sums, seed)
+        p_value = mcnemar(values[defined], baseline_values[defined]) if n == groups else sign_flip_p_value(sums, seed)
     else:
         low, high = _bootstrap_interval(sums, counts, level, seed)
-        p_value = _sign_flip_p_value(sums, seed)
+        p_value = sign_flip_p_value(sums, seed)
     return Difference(mean, low, high, p_value, n)
 
 
@@ -91,7 +91,7 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     groups = len(sums)
     rng = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
-    for part in _chunks(RESAMPLES, groups):
+    for part in chunks(RESAMPLES, groups):
         chosen = rng.integers(groups, size=(part.stop - part.start, groups))
         means[part] = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     t = scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
@@ -100,7 +100,8 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     return float(low), float(high)
 
 
-def _sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
+def sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
+    """How often swapping the labels of clusters (a flip of the sign of their sums) reaches the sum that was found."""
     groups, observed = len(sums), abs(sums.sum())
     reached = observed - 1e-9 * np.abs(sums).sum()  # ties count, whatever the order of summation
     if 2**groups <= SIGN_FLIPS + 1:
@@ -108,13 +109,13 @@ def _sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
         return float((np.abs((1 - 2 * bits) @ sums) >= reached).mean())
     rng = np.random.default_rng(seed)
     hits = 0
-    for part in _chunks(SIGN_FLIPS, groups):
+    for part in chunks(SIGN_FLIPS, groups):
         flips = rng.integers(2, size=(part.stop - part.start, groups), dtype=np.int8)
         hits += int((np.abs(sums.sum() - 2 * (flips @ sums)) >= reached).sum())
     return (1 + hits) / (1 + SIGN_FLIPS)
 
 
-def _chunks(total: int, width: int) -> Iterator[slice]:
+def chunks(total: int, width: int) -> Iterator[slice]:
     """Cut the work into slices of about four million numbers, so that memory is bounded for any number of clusters."""
     step = max(1, 4_000_000 // max(width, 1))
     for start in range(0, total, step):

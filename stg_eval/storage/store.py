@@ -1,7 +1,8 @@
-"""The store: clips, features and scores of every run, content-addressed by `Request.key`.
+"""The store keeps clips, features and scores of every run, content-addressed by `Request.key`.
 
 Files come first, rows after: a row in the database promises a complete file, so whatever kills a run loses at most the
-batch in flight. One driver writes at a time (a lock file); readers need no lock (SQLite, write-ahead log).
+batch in flight. A row has its file's SHA-256; whoever reads a clip to score or show it checks it (`damage`). One driver
+writes at a time (a lock file); readers need no lock (SQLite, write-ahead log).
 
     store/
       store.sqlite        clips, features, scores
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -43,6 +47,23 @@ CREATE TABLE scores (
 CLIP_COLUMNS = ("sha256", "num_frames", "height", "width", "fps", "encoding", "seconds")
 
 
+def clip_name(key: str) -> str:
+    """Where a clip lies in its store. Raises StgEvalError for what is no key (a store may come from anywhere)."""
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        raise StgEvalError(f"the store holds a clip under {key!r}, which is no key of a request; it is damaged")
+    return f"clips/{key[:2]}/{key}.mp4"
+
+
+def damage(path: Path, sha256: str) -> str | None:
+    """What is wrong with the bytes of a stored clip, in one line without its path; None if they are those recorded."""
+    try:
+        with open(path, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found == sha256 else "its bytes are not those that were stored (SHA-256 differs)"
+
+
 class Store:
     """A folder of clips and what is known of them. Use as a context manager.
 
@@ -59,14 +80,16 @@ class Store:
             if write:
                 path.mkdir(parents=True, exist_ok=True)
                 self._lock = _lock(path / "lock")
-            self._db = sqlite3.connect(path / "store.sqlite", isolation_level=None)
+            self._db = _connect(path / "store.sqlite", write)
+            self._opened = _identity(path / "store.sqlite")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > FORMAT:
                 self.close()
                 raise StgEvalError(f"{path} was written by a newer stg-eval (store format {version}); upgrade stg-eval")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            if version == 0:
+            if write:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            if version == 0 and write:
                 self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -87,7 +110,7 @@ class Store:
 
     def clip_file(self, request: Request) -> Path:
         """Where the request's clip belongs, written or not; its folder is there."""
-        file = self.path / "clips" / request.key[:2] / f"{request.key}.mp4"
+        file = self.path / clip_name(request.key)
         with self._explained():
             file.parent.mkdir(parents=True, exist_ok=True)
         return file
@@ -95,33 +118,57 @@ class Store:
     def add_clips(self, clips: Iterable[tuple[Request, Clip]]) -> None:
         """Record complete files, all of them or none: a batch never counts in part. What was computed on other bytes
         of the same key goes with them."""
-        rows = []
-        for request, clip in clips:
-            size = (self.path / clip.file).stat().st_size
-            text = json.dumps(to_json(request), ensure_ascii=False)
-            rows.append((clip.key, text, clip.file, size, *(getattr(clip, name) for name in CLIP_COLUMNS)))
         other_bytes = "SELECT key FROM clips WHERE key = ? AND sha256 != ?"
-        with self._transaction():
+        with self.transaction():
+            rows = []
+            for request, clip in clips:
+                size = (self.path / clip.file).stat().st_size
+                text = json.dumps(to_json(request), ensure_ascii=False)
+                rows.append((clip.key, text, clip.file, size, *(getattr(clip, name) for name in CLIP_COLUMNS)))
             for table in ("scores", "features"):
                 self._db.executemany(
                     f"DELETE FROM {table} WHERE key IN ({other_bytes})", [(row[0], row[4]) for row in rows]
                 )
             self._db.executemany(f"INSERT OR REPLACE INTO clips VALUES ({','.join('?' * 11)})", rows)
 
-    def clip(self, key: str) -> Clip | None:
-        """The recorded clip, if its file is still there and whole; one that is not counts as never made."""
+    def clips(self, keys: Sequence[str]) -> dict[str, Clip]:
+        """Key -> recorded clip, for those whose file is still there and has its size; others count as never made."""
+        query = f"SELECT key, bytes, {', '.join(CLIP_COLUMNS)} FROM clips WHERE key IN ({{}})"
+        return {clip.key: clip for size, clip in map(_clip, self._lookup(query, keys)) if self._size(clip) == size}
+
+    def recorded(self, keys: Sequence[str]) -> set[str]:
+        """Those keys under which a clip was once recorded, whatever became of its file."""
+        return {key for (key,) in self._lookup("SELECT key FROM clips WHERE key IN ({})", keys)}
+
+    def all_clips(self) -> Iterator[Clip]:
+        """Every recorded clip in the order of keys, whatever became of its file."""
+        query = f"SELECT key, bytes, {', '.join(CLIP_COLUMNS)} FROM clips WHERE key > ? ORDER BY key LIMIT 500"
+        last = ""
+        while True:
+            with self._explained():
+                rows = self._db.execute(query, (last,)).fetchall()
+            if not rows:
+                return
+            yield from (clip for _, clip in map(_clip, rows))
+            last = rows[-1][0]
+
+    def set_aside(self, keys: Sequence[str]) -> None:
+        """Take damaged clips out of use, so that the next run makes them again: the file gets the suffix .damaged. The
+        row stays: if the same bytes come back, their scores still hold (see `add_clips`)."""
         with self._explained():
-            row = self._db.execute("SELECT * FROM clips WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            file = self.path / row[2]
-            if not file.is_file() or file.stat().st_size != row[3]:
-                return None
-        return Clip(key=key, file=row[2], **dict(zip(CLIP_COLUMNS, row[4:], strict=True)))
+            for path in (self.path / clip_name(key) for key in keys):
+                if path.is_file():
+                    path.replace(path.with_name(path.name + ".damaged"))
+
+    def _size(self, clip: Clip) -> int | None:
+        try:
+            return os.stat(self.path / clip.file).st_size
+        except OSError:
+            return None
 
     def add_results(self, scores: Iterable[Score], features: Mapping[tuple[str, str], np.ndarray]) -> None:
         """Record scores and features {(key, extractor signature): float32 [D]}, all of them or none."""
-        with self._transaction():
+        with self.transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?)",
                 [(s.key, s.metric, None if np.isnan(s.value) else s.value) for s in scores],
@@ -141,15 +188,31 @@ class Store:
         found = self._lookup("SELECT key, data FROM features WHERE extractor = ? AND key IN ({})", keys, extractor)
         return {key: np.frombuffer(data, "<f4") for key, data in found}
 
-    def _lookup(self, query: str, keys: Sequence[str], name: str) -> Iterator[tuple[str, Any]]:
+    def with_features(self, keys: Sequence[str], extractor: str) -> set[str]:
+        """Those keys that have features of this extractor, without reading them."""
+        query = "SELECT key FROM features WHERE extractor = ? AND key IN ({})"
+        return {key for (key,) in self._lookup(query, keys, extractor)}
+
+    def _lookup(self, query: str, keys: Sequence[str], *first: str) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
             with self._explained():
-                found = self._db.execute(query.format(",".join("?" * len(part))), (name, *part)).fetchall()
+                found = self._db.execute(query.format(",".join("?" * len(part))), (*first, *part)).fetchall()
             yield from found
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def attached(self, other: Path) -> Iterator[sqlite3.Connection]:
+        """The database, with that of another store read along as `other`."""
+        with self._explained():
+            self._db.execute("ATTACH ? AS other", (_uri(other / "store.sqlite"),))
+            try:
+                yield self._db
+            finally:
+                self._db.execute("DETACH other")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that the block writes, or none of it."""
         with self._explained():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -163,9 +226,39 @@ class Store:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
+            if _identity(self.path / "store.sqlite") != self._opened:
+                raise StgEvalError(
+                    f"{self.path / 'store.sqlite'} was removed or replaced while it was in use, and what this process "
+                    "writes would be lost; put it back, or run the same command again"
+                )
             yield
         except (OSError, sqlite3.Error) as error:
             raise _explain(error, self.path) from error
+
+
+def _connect(file: Path, write: bool) -> sqlite3.Connection:
+    """A reader changes nothing. Where it may not even write the index that readers of a write-ahead log share, it reads
+    the file alone, which is complete unless a log lies beside it."""
+    uri = f"file:{quote(str(file.absolute()))}" if write else _uri(file)
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
+
+
+def _uri(file: Path) -> str:
+    alone = not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists()
+    return f"file:{quote(str(file.absolute()))}?{'immutable=1' if alone else 'mode=ro'}"
+
+
+def _clip(row: Sequence[Any]) -> tuple[int, Clip]:
+    key, size, *values = row
+    return size, Clip(key=key, file=clip_name(key), **dict(zip(CLIP_COLUMNS, values, strict=True)))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lock(file: Path) -> int:

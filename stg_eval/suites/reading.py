@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from difflib import get_close_matches
@@ -15,8 +16,11 @@ import yaml
 from stg_eval.metrics import registry
 from stg_eval.suites.sources import DATASETS, others
 from stg_eval.suites.suite import Suite
-from stg_eval.types import Guidance, StgEvalError
+from stg_eval.types import Guidance, StgEvalError, check_text
 
+MOST = 10_000_000
+"""Clips or samples: more would be an error of writing."""
+DEEPEST = 20
 PROMPT_SUFFIXES = (".txt", ".csv", ".jsonl")
 _HOME = Path(__file__).parent
 
@@ -56,7 +60,9 @@ def _custom(path: Path, dataset: str) -> Suite:
 def _read(path: Path) -> Suite:
     """Parse and check one YAML file."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8-sig")
+        _check_events(path, text)
+        node = yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise StgEvalError(f"{path}, line {line}: {error.problem}") from error
@@ -93,6 +99,22 @@ def _read(path: Path) -> Suite:
     return suite
 
 
+def _check_events(path: Path, text: str) -> None:
+    """Refuse, before anything is built of it, what could not be built or written down later."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        problem = f"is nested more than {DEEPEST} deep; a suite needs three" if depth > DEEPEST else ""
+        if isinstance(event, yaml.ScalarEvent):
+            try:
+                check_text(event.value)
+            except StgEvalError as error:
+                problem = str(error)
+        if problem:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise StgEvalError(f"{path}, line {line}: {problem}")
+
+
 def _plain(node: yaml.Node, fail: Callable[[str], StgEvalError]) -> Any:
     loader = yaml.SafeLoader("")
     try:
@@ -121,7 +143,9 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
     """Give `value` of field `name` in the type that Suite declares, or raise the error that says what it should be."""
     if name in ("name", "title", "dataset", "baseline", "cluster"):
         if not isinstance(value, str) or not value:
-            raise fail(f"must be text, not {value!r}")
+            raise fail(f"must be text, not {_shown(value)}")
+        if name == "name" and (value.startswith(".") or not value.isprintable() or "/" in value):
+            raise fail(f"names the folder of the results: it holds no slash and begins with no dot, unlike {value!r}")
         choices = {"dataset": list(DATASETS), "cluster": ["case", "sample"]}.get(name)
         if name == "dataset" and value not in DATASETS:  # plug-ins are not even imported for a dataset of our own
             choices = [*DATASETS, *others()]
@@ -140,26 +164,36 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
             except StgEvalError as error:
                 raise fail(str(error)) from error
         return tuple(value)
+    elif name in ("samples", "metric_clips", "keep_static", "dataset_options", "generation") and (
+        not isinstance(value, dict) or not all(isinstance(key, str) for key in value)
+    ):
+        raise fail("must map names to values; a name that looks like a number stands in quotes")
     elif name in ("samples", "metric_clips", "keep_static"):
-        if not isinstance(value, dict) or not all(_whole(v, 1) for v in value.values()):
-            raise fail("must map names to whole numbers above 0")
+        if not all(_whole(v) for v in value.values()):
+            raise fail(f"must map names to whole numbers from 1 to {MOST:,}")
         if name == "samples" and "default" not in value:
             raise fail("needs 'default': samples of a case without a listed tag")
     elif name in ("dataset_options", "generation"):
-        if not isinstance(value, dict) or any(isinstance(v, dict) for v in value.values()):
+        if any(isinstance(v, dict) for v in value.values()):
             raise fail("must map names to values")
         if name == "generation" and any(isinstance(v, list) for v in value.values()):
             raise fail("must map names to single values")
     elif name == "score_by_tag":
         if not isinstance(value, bool):
-            raise fail(f"must be true or false, not {value!r}")
-    elif value is not None and not _whole(value, 0 if name == "seed" else 1):
-        raise fail(f"must be a whole number, not {value!r}")
+            raise fail(f"must be true or false, not {_shown(value)}")
+    elif name == "seed" and not _whole(value, 0, 2**63 - 1):
+        raise fail(f"must be a whole number of at most 63 bits, not {_shown(value)}")
+    elif name != "seed" and value is not None and not _whole(value):
+        raise fail(f"must be a whole number from 1 to {MOST:,}, not {_shown(value)}")
     return value
 
 
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)[:80]
+
+
+def _whole(value: Any, least: int = 1, most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _check_guidance(text: str) -> None:

@@ -68,6 +68,9 @@ def test_bad_input_gives_one_clear_line_and_code_2(
         (("fps=2000",), "fps must lie between 0 and 1000"),
         (("num_frames=nan",), "num_frames=nan does not fit"),
         (("num_frames=inf",), "num_frames=inf does not fit"),
+        (("num_frames=1e18",), "has 768,000,000,000 GB, more than 64"),
+        (("height=100000", "width=100000"), "GB, more than 64"),
+        (("num_inference_steps=1e9",), "at most 100,000"),
         (("dtype=foo",), "dtype is one of float32"),
         (("height=15", "encoding=h264-crf17"), "odd sides"),
     ],
@@ -183,6 +186,14 @@ def test_a_dry_run_says_what_it_does_not_count(run_cli: Callable, tmp_path: Path
     answer = run_cli(*DEMO, *places(tmp_path), "--dry-run", "--guidance", "cfg3+restart[1,10]x3")
     assert "extra steps are not counted" in answer.out
     assert "extra steps" not in run_cli(*DEMO, *places(tmp_path), "--dry-run").out
+
+
+@pytest.mark.parametrize("chosen", ["no/such/folder", "somebody/model@abc"])
+def test_a_dry_run_does_not_say_that_weights_are_there_which_it_cannot_know(run_cli: Callable, chosen: str) -> None:
+    wan = ("run", "--suite", "demo-100", "--model", "wan", "--metrics", "temporal_flickering", "--dry-run")
+    assert "Missing: weights wan (" in run_cli(*wan).out
+    assert f"Missing: weights {chosen}, perhaps" in run_cli(*wan, "--set", f"weights={chosen}").out
+    assert "Missing: nothing" in run_cli(*wan, "--set", "weights=random-weights(seed=0)").out
 
 
 def test_a_dry_sweep_counts_data_that_is_not_there(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +57,7 @@ def test_a_clip_comes_back_as_it_was_added(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         clip = add(store, make_request())
     with Store(tmp_path, write=False) as store:
-        assert store.clip(clip.key) == clip
-        assert store.clip(make_request(seed=1).key) is None
+        assert store.clips([clip.key, make_request(seed=1).key]) == {clip.key: clip}
 
 
 @pytest.mark.parametrize("damage", ["deleted", "truncated", "emptied"])
@@ -65,7 +67,7 @@ def test_a_clip_whose_file_is_not_whole_counts_as_never_made(tmp_path: Path, dam
         add(store, request)
         file = store.clip_file(request)
         file.unlink() if damage == "deleted" else file.write_bytes(b"vid" if damage == "truncated" else b"")
-        assert store.clip(request.key) is None
+        assert store.clips([request.key]) == {}
 
 
 def test_a_clip_made_again_keeps_its_scores_only_if_its_bytes_are_the_same(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_a_reader_needs_no_lock(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         clip = add(store, make_request())
         with Store(tmp_path, write=False) as reader:
-            assert reader.clip(clip.key) == clip
+            assert reader.clips([clip.key]) == {clip.key: clip}
 
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_a_damaged_store_is_named(tmp_path: Path) -> None:
 
 
 READS = {
-    "clips": lambda store, key: store.clip(key),
+    "clips": lambda store, key: store.clips([key]),
     "scores": lambda store, key: store.scores([key], "m"),
     "features": lambda store, key: store.features([key], "x"),
 }
@@ -180,6 +182,68 @@ def test_reading_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
     with pytest.raises(StgEvalError, match="no store at"):
         Store(tmp_path / "none", write=False)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced"])
+def test_a_database_that_goes_while_it_is_in_use_is_noticed_before_anything_is_lost(tmp_path: Path, what: str) -> None:
+    with Store(tmp_path) as store:
+        add(store, make_request())
+        (tmp_path / "store.sqlite").unlink()
+        if what == "replaced":
+            (tmp_path / "store.sqlite").touch()
+        with pytest.raises(StgEvalError, match="removed or replaced while it was in use"):
+            store.add_results([Score(key="a", metric="m", value=1.0)], {})
+
+
+DIES = """
+import os, resource, signal, sys
+from pathlib import Path
+import numpy as np
+from stg_eval.storage.store import Store
+from stg_eval.types import Score
+path, step, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with Store(path) as store:
+    if step:
+        left = step
+        def count(statement):
+            global left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        store._db.set_trace_callback(count)
+    if limit:  # the kernel ends the process in the middle of the write that goes past the limit
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    scores = [Score(key=f"k{i}", metric="m", value=float(i)) for i in range(40)]
+    features = {(f"k{i}", "x"): np.full(64, i, np.float32) for i in range(40)}
+    store.add_results(scores, features)
+"""
+
+
+def _write_and_die(path: Path, step: int = 0, limit: int = 0) -> int:
+    arguments = [sys.executable, "-c", DIES, str(path), str(step), str(limit)]
+    return subprocess.run(arguments, check=False, timeout=100).returncode
+
+
+def _dump(path: Path) -> list[str]:
+    with sqlite3.connect(path / "store.sqlite") as db:
+        return list(db.iterdump())
+
+
+def test_killed_at_any_step_of_add_results_or_inside_its_commit_a_store_holds_all_or_nothing(tmp_path: Path) -> None:
+    assert _write_and_die(tmp_path / "whole") == 0
+    whole, empty = _dump(tmp_path / "whole"), tmp_path / "empty"
+    Store(empty).close()
+    killed = tmp_path / "killed"
+    deaths = set()
+    for step, limit in [(1, 0), (2, 0), (30, 0), (82, 0), (0, 4000), (0, 12000), (0, 16500), (0, 24000)]:
+        code = _write_and_die(killed, step, limit)
+        deaths.add(code)
+        assert code == 0 or _dump(killed) == _dump(empty), (step, limit)
+    assert deaths >= {-signal.SIGKILL, -signal.SIGXFSZ}
+    assert _write_and_die(killed) == 0
+    assert _dump(killed) == whole
 
 
 def test_the_key_depends_on_what_the_model_sees_and_nothing_else() -> None:

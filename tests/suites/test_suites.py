@@ -118,7 +118,7 @@ def test_a_mistake_is_named_by_file_line_and_field(
         ("vbench-t2v", "dimensions: [[color]]", "dimensions .* list of names"),
         ("sprites", "num_frames: abc", "num_frames .* whole number above 0, not 'abc'"),
         ("sprites", "height: 0", "height .* whole number above 0, not 0"),
-        ("sprites", "1: 2", "takes the options num_frames, height, width, not 1"),
+        ("sprites", "1: 2", "a name that looks like a number stands in quotes"),
     ],
 )
 def test_an_option_that_the_dataset_cannot_take_is_one_line(

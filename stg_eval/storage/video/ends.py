@@ -252,7 +252,7 @@ def _asf(file: _Part) -> Ending:
     properties = header[header.find(ASF_FILE) :][:96] if ASF_FILE in header else b""
     broadcast = len(properties) == 96 and bool(properties[88] & 1)
     packet = int.from_bytes(properties[92:], "little")
-    seconds = None if broadcast else _asf_seconds(properties)
+    seconds, shown = None if broadcast else _asf_seconds(properties), False
     if not broadcast and (over := int.from_bytes(properties[40:48], "little") - file.size) > 0:
         raise Cut(f"it says that it has {over:,} bytes more")
     while file.left >= 24:
@@ -265,8 +265,11 @@ def _asf(file: _Part) -> Ending:
             return Ending()
         if length < 24:
             break
+        start = file.at
         file.skip(length, "data" if head[:16] == ASF_DATA else "header")
-    return Ending(shown=True, seconds=seconds)
+        if head[:16] == ASF_DATA and packet:
+            shown = all(file.look_at(at, 1) != b"\0" for at in range(start + 50, file.at - packet + 1, packet))
+    return Ending(shown, seconds=seconds)
 
 
 def _asf_seconds(properties: bytes) -> float | None:
