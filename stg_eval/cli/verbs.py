@@ -28,6 +28,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(rate.app, name="rate")
+app.add_typer(store_app, name="store")
 
 
 @app.command()
