@@ -6,7 +6,6 @@ does: no ImageNet mean and standard deviation, although the network was trained 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from stg_eval import weights
+from stg_eval.metrics.crop import crop
 from stg_eval.metrics.linear import use_onednn
 from stg_eval.metrics.vbench import exact
 from stg_eval.types import StgEvalError
@@ -102,25 +102,6 @@ def position_table(num_positions: int, dim: int) -> Tensor:
     position[:, 0::2] = np.sin(position[:, 0::2])
     position[:, 1::2] = np.cos(position[:, 1::2])
     return torch.from_numpy(position.astype(np.float32))[None]
-
-
-def crop(frames: Tensor, resolution: int) -> Tensor:
-    """Scale the shorter side to `resolution` (bilinear, antialiased) and crop the centre, as cd-fvd's loader does.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-
-    Returns:
-        uint8 [T, resolution, resolution, 3], cut off to whole numbers, not rounded.
-    """
-    height, width = frames.shape[1:3]
-    scale = resolution / min(height, width)
-    size = (resolution, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), resolution)
-    x = frames.permute(0, 3, 1, 2).float() / 255
-    x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
-    top, left = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-    x = x[..., top : top + resolution, left : left + resolution]
-    return (x * 255).byte().permute(0, 2, 3, 1)
 
 
 def prepare(frames: Tensor) -> Tensor:

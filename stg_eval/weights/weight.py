@@ -14,7 +14,7 @@ class Weight:
     """The metric or model that loads it."""
     licence: str
     size: int
-    """Bytes; rounded where the publisher's exact number is not known."""
+    """Bytes; rounded where the publisher's exact number is not known, 0 where nothing is."""
     sha256: str | None = None
     """Of the file. None: not published, so the digest of the first fetch is kept and checked from then on."""
     repo: str | None = None
@@ -41,4 +41,4 @@ def size(row: Weight) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if row.size >= factor:
             return f"{row.size / factor:.1f} {unit}"
-    return f"{row.size / 1e3:.1f} kB"
+    return f"{row.size / 1e3:.1f} kB" if row.size else "size not published"
