@@ -1,4 +1,4 @@
-"""VBench's five dimensions of the paper: the official networks, with loops of our own that give the official scores.
+"""VBench's dimensions: the official networks, with loops of our own that give the official scores.
 
 Definitions: vbench 0.1.5 (Huang et al., CVPR 2024, arXiv 2311.17982). Here is what the dimensions share.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -26,13 +27,15 @@ DIMENSION = "VBench's own definition and networks, printed from 0 to 1 as in the
 
 
 def import_vbench(module: str) -> Any:
-    """A module of the vbench package, without its side effect on the root logger."""
+    """A module of the vbench package, without its side effect on the root logger and its warnings of old imports."""
     if find_spec("vbench") is None:
         raise StgEvalError(f"vbench is not installed; get it with: pip install --no-deps vbench=={VERSION}")
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
     finally:
         root.setLevel(level)
         root.handlers[:] = handlers

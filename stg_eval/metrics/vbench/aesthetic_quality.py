@@ -50,12 +50,9 @@ class AestheticQuality:
     def __init__(
         self, clip: weights.Checkpoint, head: weights.Checkpoint, device: str, batch: int | None = None
     ) -> None:
-        from stg_eval.metrics.linear import use_onednn
-        from stg_eval.metrics.vbench.clip_vision import clip_vision, only_class_token
+        from stg_eval.metrics.vbench.clip import only_class_token, read_vision
 
-        self._clip = clip_vision(clip.path).to(device)
-        use_onednn(self._clip, device)
-        only_class_token(self._clip)
+        self._clip = only_class_token(read_vision(clip.path), device)
         self._head = linear_head(head).to(device)
         self._device, self._size = device, batch or (1 if device == "cpu" else BATCH)
         self.signature = (
@@ -66,7 +63,7 @@ class AestheticQuality:
         self._scores: list[Tensor] = []
 
     def update(self, frames: np.ndarray) -> None:
-        from stg_eval.metrics.vbench.clip_vision import preprocess
+        from stg_eval.metrics.vbench.clip import preprocess
 
         with exact():
             for start in range(0, len(frames), self._size):

@@ -90,7 +90,7 @@ def _imaging(device: str, checkpoint: Path) -> Callable[[str], float]:
 def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     import torch
 
-    from stg_eval.metrics.vbench.clip_vision import clip_vision
+    from stg_eval.metrics.vbench.clip import read_vision
 
     try:
         importlib.import_module("clip")
@@ -100,7 +100,7 @@ def _aesthetics(device: str, clip: Path, head: Path) -> Callable[[str], float]:
     module = import_vbench("vbench.aesthetic_quality")
     linear = torch.nn.Linear(768, 1).to(device)
     linear.load_state_dict(torch.load(head, map_location=device, weights_only=True))
-    network: Any = clip_vision(clip).to(device)
+    network: Any = read_vision(clip).to(device)
     network.encode_image = lambda images: network(pixel_values=images).image_embeds
     return lambda path: float(module.laion_aesthetic(linear, network, [path], device)[1][0]["video_results"])
 

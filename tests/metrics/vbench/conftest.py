@@ -68,3 +68,81 @@ def score() -> Callable[[Any, Path], float]:
         return outcome.values["it"]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Any:
+    """CLIP's byte pairs, the file that openai-clip carries."""
+    from stg_eval.weights import Checkpoint
+
+    clip = pytest.importorskip("clip")
+    return Checkpoint(Path(clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz", "0" * 64)
+
+
+@pytest.fixture(scope="session")
+def save_random(tmp_path_factory) -> Callable[..., Any]:
+    """A network's random tensors, large enough to tell clips apart, saved as a checkpoint; `wrap` shapes the file."""
+    import torch
+
+    from stg_eval.weights import Checkpoint
+
+    folder = tmp_path_factory.mktemp("random")
+
+    def save(name: str, network: Any, wrap: Callable[[Any], Any] = lambda state: state, seed: int = 0) -> Checkpoint:
+        generator = torch.Generator().manual_seed(seed)
+        state = {
+            key: value + 0.05 * torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
+            for key, value in network.state_dict().items()
+        }
+        torch.save(wrap(state), folder / name)
+        return Checkpoint(folder / name, "0" * 64)
+
+    return save
+
+
+SIZES = [
+    {"num_frames": 2, "height": 120, "width": 160},
+    {"num_frames": 16, "height": 96, "width": 170, "seed": 1},
+    {"num_frames": 9, "height": 240, "width": 246, "seed": 2},
+    {"num_frames": 49, "height": 62, "width": 50, "seed": 3, "speed": 1},
+]
+"""Clips of several lengths and shapes, among them one that becomes 224 x 229, nearly a square."""
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: "{num_frames}x{height}x{width}".format(**size))
+def clip_path(request, make_clip) -> Path:
+    return make_clip(**request.param)
+
+
+@pytest.fixture(scope="session")
+def score_case() -> Callable[[Any, Path, str], float]:
+    """A scorer's value for one file and its prompt, through the scoring loop."""
+    from stg_eval.metrics.scoring import score_clips
+    from stg_eval.types import Case
+
+    def run(scorer: Any, path: Path, prompt: str) -> float:
+        (outcome,) = score_clips([(path, Case(id="x", prompt=prompt))], {"it": scorer}, {})
+        assert outcome.problems == {}, outcome.problems
+        return outcome.values["it"]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clip_b32(official, tmp_path_factory) -> Any:
+    """A narrow, shallow CLIP as OpenAI publishes ViT-B-32.pt: a TorchScript archive with half-precision tensors."""
+    import torch
+
+    from stg_eval.weights import Checkpoint
+
+    official("appearance_style")
+    model = pytest.importorskip("clip.model")
+    torch.manual_seed(0)
+    network = model.CLIP(96, 224, 2, 64, 32, 77, 49408, 64, 1, 2).eval()
+    for value in network.parameters():
+        value.data += 0.05 * torch.randn_like(value)
+    inputs = torch.zeros(1, 3, 224, 224), torch.ones(1, 77, dtype=torch.int64)
+    archive = torch.jit.trace(network, inputs, check_trace=False).half()
+    path = tmp_path_factory.mktemp("clip") / "ViT-B-32.pt"
+    torch.jit.save(archive, path)
+    return Checkpoint(path, "0" * 64)

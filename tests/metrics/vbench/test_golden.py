@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stg_eval.metrics.vbench import (
     aesthetic_quality,
-    clip_vision,
+    clip,
     dynamic_degree,
     imaging_quality,
     motion_smoothness,
@@ -211,7 +211,7 @@ def test_imaging_quality_tokens_hold_the_reference_pixels(golden):
 @pytest.mark.parametrize("case", ["up", "down"])
 def test_aesthetic_quality_pixels(golden, case):
     arrays, values = golden("aesthetic_quality")
-    got = clip_vision.preprocess(chw(arrays[f"{case}_in"]))
+    got = clip.preprocess(chw(arrays[f"{case}_in"]))
     assert list(got.shape) == values[case]["shape"]
     assert np.allclose(got[:, :, ::7, ::7].numpy(), arrays[f"{case}_out_sample7"], atol=1e-5)
     assert got.double().sum().item() == pytest.approx(values[case]["sum"], rel=1e-6)
