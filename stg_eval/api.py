@@ -305,7 +305,7 @@ def _settings(settings: options.Settings) -> dict[str, Any]:
 
 def _names(names: str | Sequence[object]) -> tuple[str, ...]:
     """Each name once, of "a,b" or of ["a", "b"]."""
-    listed = names.split(",") if isinstance(names, str) else map(str, names)
+    listed = re.split(r",(?![^\[{]*[\]}])", names) if isinstance(names, str) else map(str, names)
     return tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 

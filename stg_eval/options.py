@@ -101,7 +101,7 @@ class Sweep(Making, total=False):
     model: Required[ModelOption]
     layers: Required[Annotated[Names, Option("Comma-separated layers in the model's numbering.")]]
     scales: Annotated[str | Sequence[float | str], Option("Comma-separated scales of the weak passes.", "0.5,1,2")]
-    modes: Annotated[Names, Option("Comma-separated, like stg-a:both,stg-r:joint.", "stg-a:both")]
+    modes: Annotated[Names, Option("Comma-separated, like stg-a:both,stg-r:joint,apg.", "stg-a:both")]
     base: Annotated[str | Guidance, Option("Preset or signature that all variants share.", "cfg")]
 
 
