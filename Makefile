@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 docs: .venv/installed
-	$(BIN)/typer stg_eval.cli.verbs utils docs --name stg-eval --title 'Command line' --output docs/reference/command-line.md
+	$(BIN)/python docs/generate.py
 	$(BIN)/zensical build --strict --clean
 
 # vbench pins what breaks diffusers (numpy<2, transformers==4.33.2), pyiqa asks for much that its networks do not use, and
