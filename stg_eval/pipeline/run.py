@@ -17,7 +17,7 @@ from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.status import Status
 from stg_eval.pipeline.work import Outcome, Work
 from stg_eval.provenance import provenance
-from stg_eval.storage import record, results
+from stg_eval.storage import csv_text, record, results
 from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord
 from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store, clip_name
@@ -239,7 +239,7 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
                 "case": [r.case.id for r in requests],
                 "prompt": [r.case.prompt for r in requests],
                 "label": pd.array([r.case.label for r in requests], dtype="Int64"),
-                "tags": [" ".join(r.case.tags) for r in requests],
+                "tags": [csv_text.of_words(r.case.tags) for r in requests],
                 "seed": [r.seed for r in requests],
                 "key": keys,
                 "file": [there[key].file if key in there else "" for key in keys],

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
@@ -18,6 +20,16 @@ class _Lines(io.StringIO):
 
     def write(self, line: str) -> int:
         return super().write(line.removesuffix("\r\n") + "\n")
+
+
+def of_words(words: Iterable[str]) -> str:
+    """Several texts in one cell, spaces between them; a space inside one is written %20, as in an address."""
+    return " ".join(re.sub(r"[\s%]", lambda found: quote(found[0]), word) for word in words)
+
+
+def words(cell: str) -> list[str]:
+    """What `of_words` was given."""
+    return [unquote(word) for word in cell.split()]
 
 
 def of_rows(rows: Iterable[Sequence[object]]) -> str:

@@ -97,7 +97,7 @@ class Results:
             keep=self.run.keep_static,
             filters={column.name: column.filter for column in self.columns},
         )
-        tags = self.scores["tags"].fillna("").str.split()
+        tags = self.scores["tags"].fillna("").map(csv_text.words)
         return tags.groupby(self.scores["variant"]).transform(lambda rows: rule.computed(metric, rows.tolist()))
 
 

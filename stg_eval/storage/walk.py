@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stg_eval.types import StgEvalError
+from stg_eval.types import StgEvalError, check_text
 
 SYSTEM_NAMES = frozenset(
     {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "Thumbs.db", "desktop.ini"}
@@ -33,7 +33,7 @@ def find(folder: Path, suffixes: Collection[str], named_like: str, *, deep: bool
     """Files with these suffixes (lower case, with dot), below linked folders too; `deep=False` takes no sub-folders.
 
     Raises StgEvalError where a name ends so and no readable file is behind it ("is named like a video and is a broken
-    link"), and for a folder that cannot be looked into.
+    link"), for a name that is no UTF-8 text, and for a folder that cannot be looked into.
     """
     files, others = [], Counter[str]()
     for path in _walk(folder, others, deep):
@@ -42,6 +42,7 @@ def find(folder: Path, suffixes: Collection[str], named_like: str, *, deep: bool
             if not path.is_file() or not os.access(path, os.R_OK):
                 what = "a folder" if path.is_dir() else "a broken link" if path.is_symlink() else "no file you may read"
                 raise StgEvalError(f"{path} is named like {named_like} and is {what}; mend, rename or remove it")
+            check_text(str(path))
             files.append(path)
         elif not path.is_dir():
             others[suffix or "without suffix"] += 1

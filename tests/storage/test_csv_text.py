@@ -56,6 +56,16 @@ def test_scores_of_a_run_come_back_equal_whatever_the_text(
         assert table[[*text, "m"]].to_numpy().tolist() == [list(row) for row in rows]
 
 
+@given(st.lists(TEXT.filter(bool)))
+@example(["hot air", "100%", "%20", "\u2028"])
+def test_words_of_a_cell_come_back_equal(words: list[str]) -> None:
+    assert csv_text.words(csv_text.of_words(words)) == words
+
+
+def test_a_cell_of_plain_words_is_as_it_was() -> None:
+    assert csv_text.of_words(["subject_consistency", "color", "Übersee"]) == "subject_consistency color Übersee"
+
+
 def test_files_without_line_ends_in_their_text_are_what_pandas_writes() -> None:
     frame = pd.DataFrame({"a": ["x", 'q"', "1,2"], "b": [True, False, True], "v": [0.5, float("nan"), 1e300]})
     assert csv_text.of_frame(frame) == frame.to_csv(index=False, lineterminator="\n")

@@ -30,7 +30,7 @@ HIDDEN = (
 def make(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(os.fsencode(name))
     return folder
 
 
@@ -122,3 +122,11 @@ def test_a_checkpoint_without_hidden_files_is_listed_as_before(tmp_path):
     (folder / "link.json").symlink_to(folder / "b.json")
     (folder / "linked").symlink_to(folder / "a")
     assert visible_files(folder) == sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"caf\xe9/clip.mp4"])
+def test_a_name_that_is_no_text_is_refused_before_any_work(tmp_path, name):
+    make(tmp_path, os.fsdecode(name))
+    with pytest.raises(StgEvalError, match=r"caf\\udce9.* is no UTF-8 text .*rename it") as error:
+        find_videos(tmp_path)
+    assert str(error.value).isascii()

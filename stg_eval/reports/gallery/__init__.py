@@ -28,7 +28,7 @@ from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
 from stg_eval.reports.writers.html_table import prose_html, to_html
-from stg_eval.storage import atomic
+from stg_eval.storage import atomic, csv_text
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import probe, read_video
 from stg_eval.types import StgEvalError
@@ -207,7 +207,7 @@ def _numbers(results: Results) -> dict[str, Any]:
 def _tags(row: dict[Hashable, Any]) -> list[str]:
     label: Any = row.get("label")
     named = [] if pd.isna(label) else [f"class {int(label)}"]
-    return [*str(row["tags"]).split(), *named]
+    return [*csv_text.words(str(row["tags"])), *named]
 
 
 def _absent(problem: str | None) -> str:
