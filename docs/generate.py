@@ -14,12 +14,8 @@ import stg_eval
 from stg_eval import api, options
 
 REFERENCE = Path(__file__).parent / "reference"
-VERBS = {
-    name: found
-    for name in stg_eval.__all__
-    if name.islower() and (found := getattr(options, name.title().replace("_", ""), None))
-}
-"""run -> options.Run, first_frames -> options.FirstFrames, ..."""
+VERBS = {re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): found for name, found in vars(options).items()}
+"""run -> options.Run, first_frames -> options.FirstFrames, ..., in the order in which they stand there."""
 
 HEAD = """# Verbs in Python
 
@@ -41,7 +37,7 @@ def verb(name: str, options_class: Any) -> str:
     for keyword, one in known.items():
         hint = getattr(one.hint, "__forward_arg__", one.hint)
         text = str(hint if not isinstance(hint, type) else hint.__name__).replace("collections.abc.", "")
-        text = re.sub(r"\b(?:stg_eval|os|typing)\.(?:\w+\.)*", "", text).replace("|", "\\|")
+        text = re.sub(r"\b(?:stg_eval|os|typing)\.(?:\w+\.)*", "", text).replace("|", "or")
         lines.append(f"| `{keyword}` | `{text}` | {one.option.help} |")
     return "\n".join(lines)
 
@@ -50,7 +46,7 @@ def main() -> None:
     typer = [Path(sys.executable).with_name("typer"), "stg_eval.cli.verbs", "utils", "docs"]
     titles = ["--name", "stg-eval", "--title", "Command line"]
     subprocess.run([*typer, *titles, "--output", REFERENCE / "command-line.md"], check=True, stdout=subprocess.DEVNULL)
-    pages = [HEAD, *(verb(name, cls) for name, cls in VERBS.items())]
+    pages = [HEAD, *(verb(name, cls) for name, cls in VERBS.items() if name in stg_eval.__all__)]
     (REFERENCE / "verbs.md").write_text("\n\n".join(pages) + "\n", encoding="utf-8")
 
 
