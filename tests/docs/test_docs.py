@@ -80,6 +80,12 @@ def test_links_on_a_page_lead_to_files(page: Path) -> None:
             assert (page.parent / link).exists() or link.endswith(GENERATED), f"{name_of(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:stg_eval|examples|benchmarks|tests)/[\w./]*)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_site_builds_without_a_warning_and_holds_every_command(tmp_path: Path) -> None:
     """`make docs` beside a copy of the pages: Zensical in strict mode refuses broken links, anchors and references."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
