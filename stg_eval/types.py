@@ -23,7 +23,8 @@ def check_text(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise StgEvalError(f"{text[:60]!a} is no UTF-8 text ({text[error.start]!a}); replace or rename it") from error
+        near = text[max(0, error.start - 40) : error.start + 40]
+        raise StgEvalError(f"{near!a} is no UTF-8 text ({text[error.start]!a}); replace or rename it") from error
     return text
 
 
