@@ -13,7 +13,7 @@ from typing import Any
 
 
 def plug_ins(group: str, name_of: Callable[[str, Any], str], taken: Container[str]) -> dict[str, Any]:
-    """What other packages offer under an entry point group such as "stg_eval.models", by name.
+    """Say what other packages offer under an entry point group such as "stg_eval.models", by name.
 
     name_of: gives a loaded object's name from the entry point's name and the object; it raises TypeError, with a reason
     as text, for an object of the wrong kind. taken: names that are in use already.

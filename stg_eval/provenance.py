@@ -46,7 +46,7 @@ def provenance(device: str) -> Provenance:
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package, None if it is not installed."""
+    """Return the installed version of a package, None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -54,7 +54,7 @@ def version(package: str) -> str | None:
 
 
 def _attention_backends(torch: Any) -> list[str]:
-    """Scaled-dot-product kernels that torch may choose from here."""
+    """Return scaled-dot-product kernels that torch may choose from here."""
     cuda = torch.backends.cuda
     named = {
         "flash": cuda.flash_sdp_enabled(),
@@ -69,7 +69,8 @@ def _driver() -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of this package's own checkout, with "+" for uncommitted changes; None for an installed package."""
+    """Return the commit of this package's own checkout, with "+" for uncommitted changes; None for an installed
+    package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

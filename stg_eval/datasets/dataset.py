@@ -36,12 +36,12 @@ class Dataset(Protocol):
     plan can count clips before the data is fetched; `cases` and `reference` raise StgEvalError with this line."""
 
     def cases(self, dry: bool = False) -> Iterator[Case]:
-        """The cases, lazily: the first N cost no more than N. `dry` is for plans: no image is extracted or decoded, and
-        one that never was has a made-up digest, so that its clips count as clips to make."""
+        """Return the cases, lazily: the first N cost no more than N. `dry` is for plans: no image is extracted or
+        decoded, and one that never was has a made-up digest, so that its clips count as clips to make."""
         ...
 
     def reference(self) -> Reference | None:
-        """The real clips, or None where the dataset has none."""
+        """Return the real clips, or None where the dataset has none."""
         ...
 
 

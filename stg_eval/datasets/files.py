@@ -71,12 +71,12 @@ def data_home() -> Path:
 
 
 def folder(name: str, root: object = None) -> Path:
-    """The folder of a data set: the suite's option `root`, else its place in `data_home`."""
+    """Return the folder of a data set: the suite's option `root`, else its place in `data_home`."""
     return Path(str(root)).expanduser() if root else data_home() / name
 
 
 def how_to_get(name: str) -> str:
-    """The end of an error line about missing data."""
+    """Return the end of an error line about missing data."""
     return f"`stg-eval data fetch {name}` says how to get it (or set root: in a suite file of your own)"
 
 
@@ -109,25 +109,26 @@ def check_options(dataset: str, options: Mapping[str, Any], known: tuple[str, ..
 
 
 def whole_number(dataset: str, option: str, value: object) -> int:
-    """The value of an option that counts something. Raises StgEvalError for one that is no whole number above 0."""
+    """Return the value of an option that counts something. Raises StgEvalError for one that is no whole number above
+    0."""
     if type(value) is not int or value < 1:  # a bool is an int to isinstance
         raise StgEvalError(f"{option} of dataset {dataset} must be a whole number above 0, not {value!r}")
     return value
 
 
 def file_digest(path: Path, dry: bool = False) -> str:
-    """SHA-256 of a file, 64 hex digits; remembered, see `_remembered`."""
+    """Return SHA-256 of a file, 64 hex digits; remembered, see `_remembered`."""
     return _remembered(path, "False", sha256_of, dry)
 
 
 def image_digest(path: Path, dry: bool = False) -> str:
-    """What identifies a first frame, see `stg_eval.storage.image.image_digest`; remembered, see `_remembered`."""
+    """Say what identifies a first frame, see `stg_eval.storage.image.image_digest`; remembered, see `_remembered`."""
     return _remembered(path, "image-2", image.image_digest, dry)
 
 
 def _remembered(path: Path, rule: str, digest: Callable[[Path], str], dry: bool) -> str:
-    """A file's digest under a rule, by path, size and time of change: large sets of files are read only once; when
-    `dry`, not at all."""
+    """Return a file's digest under a rule, by path, size and time of change: large sets of files are read only once;
+    when `dry`, not at all."""
     stat = path.stat()
     known_as = _sha256(f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{rule}".encode())
     note = data_home() / "digests" / known_as[:2] / known_as

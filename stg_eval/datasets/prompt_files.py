@@ -17,7 +17,7 @@ Row = tuple[int, dict[str, Any] | None]
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """The file's lines, in order. Text is UTF-8, or UTF-16 with its mark.
+    """Return the file's lines, in order. Text is UTF-8, or UTF-16 with its mark.
 
     A .csv is divided by commas, semicolons or tabs, whichever its header is; names of columns may be capitalised.
 

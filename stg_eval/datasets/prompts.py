@@ -42,7 +42,7 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
 
 
 def read(path: Path) -> list[Case]:
-    """The file's cases. Blank lines are left out, and a note says how many.
+    """Return the file's cases. Blank lines are left out, and a note says how many.
 
     Raises StgEvalError with the line number for an empty or repeated prompt or id, a value of another type, half a
     surrogate pair and an unknown column; also for a file that `prompt_files.rows` refuses, or without prompts.

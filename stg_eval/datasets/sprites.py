@@ -33,12 +33,13 @@ Floats = NDArray[Any]
 
 
 def label(index: int) -> int:
-    """Class of clip `index`, 0 <= label < 12: its name is ``CLASS_NAMES[label]``."""
+    """Return class of clip `index`, 0 <= label < 12: its name is ``CLASS_NAMES[label]``."""
     return index % len(CLASS_NAMES)
 
 
 def cases() -> Iterator[Case]:
-    """The 12 classes as cases for a class-conditional model, e.g. id "square-slide", prompt "a square that slides"."""
+    """Yield the 12 classes as cases for a class-conditional model, e.g. id "square-slide", prompt "a square that
+    slides"."""
     for i, name in enumerate(CLASS_NAMES):
         shape, motion = name.split("-")
         yield Case(id=name, prompt=f"a {shape} that {motion}s", label=i, tags=(shape, motion))
@@ -47,7 +48,7 @@ def cases() -> Iterator[Case]:
 def reference(
     n: int, *, first_index: int = REFERENCE_FIRST, num_frames: int = 8, height: int = 16, width: int = 16
 ) -> NDArray[np.uint8]:
-    """`n` held-out real clips with balanced classes, uint8 [n, num_frames, height, width, 3]."""
+    """Return `n` held-out real clips with balanced classes, uint8 [n, num_frames, height, width, 3]."""
     return clips(range(first_index, first_index + n), num_frames=num_frames, height=height, width=width)
 
 
@@ -83,7 +84,7 @@ def clips(
 
 
 def _motion(motion: NDArray[np.int64], draw: Floats, num_frames: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Centre x, y (0 is the middle), radius and angle of each frame, float32 [N, num_frames] each."""
+    """Return centre x, y (0 is the middle), radius and angle of each frame, float32 [N, num_frames] each."""
     time = np.arange(num_frames, dtype=np.float32)[None] / num_frames
     p = draw[:, :8, None]
     turn = np.float32(2 * np.pi)
@@ -119,7 +120,7 @@ def _bounce(position: Floats, room: Floats) -> Floats:
 
 
 def _distance(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> Floats:
-    """Signed distance to the shape's edge, negative inside, [N, T, H, W]."""
+    """Return signed distance to the shape's edge, negative inside, [N, T, H, W]."""
     square = np.maximum(np.abs(u), np.abs(v)) - 0.86 * radius
     triangle = np.maximum(v, np.abs(u) * np.float32(np.sqrt(3) / 2) - v / 2) - 0.62 * radius
     ring = np.abs(np.sqrt(u * u + v * v) - 0.76 * radius) - 0.27 * radius
@@ -128,12 +129,12 @@ def _distance(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) ->
 
 
 def _cover(distance: Floats, side: int) -> Floats:
-    """Share of a pixel on the negative side of an edge: a ramp one pixel wide."""
+    """Return share of a pixel on the negative side of an edge: a ramp one pixel wide."""
     return np.clip(0.5 - distance * side, 0, 1)
 
 
 def _gradient(draw: Floats, height: int, width: int) -> Floats:
-    """Linear ramp in a random direction, 0 to 1 over the frame: [N, H, W]."""
+    """Return linear ramp in a random direction, 0 to 1 over the frame: [N, H, W]."""
     angle = (2 * np.float32(np.pi) * draw)[:, None, None]
     gx = (np.arange(width, dtype=np.float32) + 0.5)[None, None, :] / width - 0.5
     gy = (np.arange(height, dtype=np.float32) + 0.5)[None, :, None] / height - 0.5
@@ -141,7 +142,7 @@ def _gradient(draw: Floats, height: int, width: int) -> Floats:
 
 
 def _colours(draw: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Two dark colours of the background and two bright ones of the sprite, float32 [N, 3] each, in [0, 1]."""
+    """Return two dark colours of the background and two bright ones of the sprite, float32 [N, 3] each, in [0, 1]."""
     return (
         _hsv(draw[:, 0], 0.3 + 0.5 * draw[:, 1], 0.08 + 0.2 * draw[:, 2]),
         _hsv(draw[:, 0] + 0.3 * (draw[:, 3] - 0.5), 0.3 + 0.5 * draw[:, 1], 0.25 + 0.25 * draw[:, 2]),
@@ -158,7 +159,7 @@ def _hsv(hue: Floats, saturation: Floats, value: Floats) -> Floats:
 
 
 def _uniforms(index: NDArray[np.uint64], count: int) -> Floats:
-    """`count` independent uniform numbers in [0, 1) for each index, float32 [N, count], by splitmix64."""
+    """Return `count` independent uniform numbers in [0, 1) for each index, float32 [N, count], by splitmix64."""
     z = _splitmix64(index)[:, None] + np.arange(count, dtype=np.uint64)[None] * _GOLDEN
     return ((_splitmix64(z) >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
 
@@ -167,7 +168,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """One step of splitmix64 (Steele, Lea and Flood, 2014); uint64 arithmetic wraps."""
+    """Return one step of splitmix64 (Steele, Lea and Flood, 2014); uint64 arithmetic wraps."""
     z = state + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

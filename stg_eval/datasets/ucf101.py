@@ -87,8 +87,8 @@ class UCF101:
             )
 
     def reference(self) -> Reference | None:
-        """The first `reference_clips` videos in the order of the cases, so the real continuations of the first frames
-        shown. The metric's extractor says which of a video's frames it takes."""
+        """Return the first `reference_clips` videos in the order of the cases, so the real continuations of the first
+        frames shown. The metric's extractor says which of a video's frames it takes."""
         if self._count is None:
             return None
         if self.missing:
@@ -119,7 +119,7 @@ class _FirstFrames:
         self._known = {name.rsplit(".", 2)[0]: name for name in there}
 
     def get(self, path: Path, dry: bool) -> tuple[Path, str]:
-        """Path of the PNG and its digest; when `dry`, a frame that is not extracted yet is left so."""
+        """Return path of the PNG and its digest; when `dry`, a frame that is not extracted yet is left so."""
         key = f"{path.stem}.{path.stat().st_size}"
         if dry and key not in self._known:
             return path, f"not extracted: {key}"
@@ -150,7 +150,7 @@ def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | N
 
 
 def read_split(lists: Path, split: str, fold: int) -> list[Video]:
-    """The videos of a split; "all" joins a fold's two lists, which together name every video.
+    """Return the videos of a split; "all" joins a fold's two lists, which together name every video.
 
     Raises StgEvalError for a missing or damaged list, naming file and line.
     """

@@ -66,8 +66,8 @@ def distances(baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, policy: Pol
 
 
 def share(moved: np.ndarray, limit: float) -> Difference:
-    """Share of the pairs that moved, with its exact (Clopper-Pearson) 95 % interval, and the p-value of no more than
-    `limit` of all clips moving (binomial test)."""
+    """Return share of the pairs that moved, with its exact (Clopper-Pearson) 95 % interval, and the p-value of no more
+    than `limit` of all clips moving (binomial test)."""
     known = moved[~np.isnan(moved)]
     count = int((known > 1).sum())
     interval = scipy.stats.binomtest(count, len(known)).proportion_ci(0.95)

@@ -80,7 +80,7 @@ class Outcome:
         return "\n".join(lines) + "\n"
 
     def junit(self) -> str:
-        """JUnit XML as the schemas of Apache Ant and of Jenkins have it: a suite for each group, a case for each
+        """Return JUnit XML as the schemas of Apache Ant and of Jenkins have it: a suite for each group, a case for each
         check. "Cannot tell" is skipped: it shows, and does not fail."""
         root = ET.Element("testsuites")
         checks = self.checks or (Check(group="compare", name="comparable", state="fail", line=self.headline),)
@@ -154,7 +154,7 @@ def _row(cells: Sequence[str] | Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Return text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", " ".join(text.split()))
 
 

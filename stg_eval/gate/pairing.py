@@ -74,7 +74,7 @@ def mismatches(baseline: Snapshot, run: Snapshot) -> list[Mismatch]:
 
 
 def changes(baseline: Snapshot, run: Snapshot) -> list[str]:
-    """What else differs, which may be the very thing under test: weights, steps, precision, libraries, hardware."""
+    """Say what else differs, which may be the very thing under test: weights, steps, precision, libraries, hardware."""
     before, after = _described(baseline), _described(run)
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
@@ -84,7 +84,7 @@ def changes(baseline: Snapshot, run: Snapshot) -> list[str]:
 
 
 def pairs(baseline: Snapshot, run: Snapshot) -> pd.DataFrame:
-    """One row a pair: variant, case, seed, seed_run, prompt, cluster, and the row numbers `before` and `after`.
+    """Return one row a pair: variant, case, seed, seed_run, prompt, cluster, and the row numbers `before` and `after`.
 
     Paired by (variant, case, seed); where the two runs' seeds differ, by the order of seeds in a case. Raises
     StgEvalError where nothing is left.
@@ -152,7 +152,7 @@ def _seeds(rows: pd.DataFrame) -> list[int]:
 
 
 def _shared(rows: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose variant and case the other side knows: what else it lacks is a missing clip."""
+    """Return rows whose variant and case the other side knows: what else it lacks is a missing clip."""
     return rows[rows["variant"].isin(other["variant"]) & rows["case"].isin(other["case"])]
 
 
@@ -161,7 +161,7 @@ def _keys(rows: pd.DataFrame) -> Iterable[str]:
 
 
 def _spans(numbers: list[int]) -> str:
-    """Sorted numbers as spans: 0-3, 8."""
+    """Return sorted numbers as spans: 0-3, 8."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     spans = [str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)]

@@ -35,12 +35,12 @@ class Policy:
     """Overrides of `stg_eval.gate.golden.GATES`."""
 
     def margin(self, metric: str, baseline_value: float) -> float:
-        """Smallest difference that matters, in the metric's unit."""
+        """Return smallest difference that matters, in the metric's unit."""
         margin = self.margins.get(metric, MOVED_MARGIN if metric == MOVED else _card(metric).margin)
         return float(margin.rstrip("%")) / 100 * abs(baseline_value) if isinstance(margin, str) else margin
 
     def gated(self, metric: str) -> bool:
-        """Whether a metric can fail the gate."""
+        """Tell whether a metric can fail the gate."""
         return self.gate.get(metric, _card(metric).gated)
 
 
@@ -94,7 +94,7 @@ def read_policy(path: Path | None) -> Policy:
 
 
 def _card(metric: str) -> MetricCard | type[MetricCard]:
-    """The card; of a metric that is not installed here, what cards have by default."""
+    """Return the card; of a metric that is not installed here, what cards have by default."""
     return registry.find(metric) or MetricCard
 
 

@@ -178,7 +178,7 @@ def _clip_difference(
 def _counted(
     baseline: Snapshot, run: Snapshot, rows: pd.DataFrame, metric: str
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The pairs that a set metric counts on both sides, and their features before and after, [pairs, D]."""
+    """Return the pairs that a set metric counts on both sides, and their features before and after, [pairs, D]."""
     rows = rows[baseline.counted(metric)[rows["before"]] & run.counted(metric)[rows["after"]]]
     return rows, baseline.set_features(metric)[rows["before"]], run.set_features(metric)[rows["after"]]
 

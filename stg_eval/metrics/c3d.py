@@ -36,7 +36,7 @@ class C3D(nn.Module):
         self.fc8 = nn.Linear(4096, NUM_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips [N, 3, 16, 112, 112], BGR, 0 to 255 minus the mean clip -> logits [N, 101]."""
+        """Map clips [N, 3, 16, 112, 112], BGR, 0 to 255 minus the mean clip -> logits [N, 101]."""
         for block, pool in (("1a", (1, 2, 2)), ("2a", 2), ("3a 3b", 2), ("4a 4b", 2), ("5a 5b", 2)):
             for name in block.split():
                 x = F.relu(getattr(self, f"conv{name}")(x))
@@ -46,7 +46,7 @@ class C3D(nn.Module):
 
 
 def state_dict(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Parameters from Chainer's names: "conv1a/W" [out, in, t, h, w] or [out, in], "conv1a/b" [out]."""
+    """Return parameters from Chainer's names: "conv1a/W" [out, in, t, h, w] or [out, in], "conv1a/b" [out]."""
     parameters = {"W": "weight", "b": "bias"}
     out = {}
     for key, value in arrays.items():
@@ -108,14 +108,14 @@ class C3DExtractor:
         )
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """The first 16."""
+        """Return the first 16."""
         if num_frames < NUM_FRAMES:
             raise StgEvalError(f"C3D looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
     @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [16, H, W, 3], RGB, of any sizes -> logits float32 [N, 101]."""
+        """Map clips uint8 [16, H, W, 3], RGB, of any sizes -> logits float32 [N, 101]."""
         out = [np.empty((0, NUM_CLASSES), np.float32)]
         for start in range(0, len(clips), self.batch_size):
             batch = [self.prepare(torch.from_numpy(c), self.mean) for c in clips[start : start + self.batch_size]]
@@ -124,7 +124,7 @@ class C3DExtractor:
 
 
 def load(published: Checkpoint, mean: Checkpoint, device: str, protocol: str) -> C3DExtractor:
-    """The published network and mean clip, for one of PREPARE."""
+    """Return the published network and mean clip, for one of PREPARE."""
     with torch.device("meta"):
         network = C3D()
     with np.load(published.path, allow_pickle=False) as arrays:

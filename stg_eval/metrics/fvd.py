@@ -64,7 +64,7 @@ def _distance(features: Gaussian, reference: Gaussian) -> float:
 
 
 def _gaussian(features: ArrayLike, ddof: int) -> Gaussian:
-    """Mean [D] and R [min(N, D), D], the triangular root of the covariance."""
+    """Return mean [D] and R [min(N, D), D], the triangular root of the covariance."""
     if ddof not in (0, 1):
         raise StgEvalError(f"ddof is 0 (covariance over n) or 1 (over n - 1), not {ddof}")
     x = np.asarray(features, dtype=np.float64)
@@ -84,7 +84,7 @@ class FrechetStatistic:
         self._real: tuple[np.ndarray, Gaussian] | None = None
 
     def __call__(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """Features [N, D] and the reference's [M, D] -> the distance.
+        """Map features [N, D] and the reference's [M, D] -> the distance.
 
         Tests and intervals ask for hundreds of distances to one reference: its Gaussian is kept for as long as the very
         same array comes in, so do not change that array in place.
@@ -97,7 +97,7 @@ class FrechetStatistic:
 
 
 def load(device: str, ddof: int = 0) -> SetMetric:
-    """The distance on VideoMAE-v2 features. Raises StgEvalError where the weights are missing."""
+    """Return the distance on VideoMAE-v2 features. Raises StgEvalError where the weights are missing."""
     from stg_eval.metrics import videomae
 
     extractor = videomae.load(weights.require(VIDEOMAE), device)

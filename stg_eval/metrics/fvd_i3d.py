@@ -42,13 +42,14 @@ class I3DExtractor:
         self.signature = f"i3d-k400|{NUM_FRAMES}f|224|{fingerprint}"
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """The first 16. StyleGAN-V takes a random stretch of a longer video; a score must not depend on chance."""
+        """Return the first 16. StyleGAN-V takes a random stretch of a longer video; a score must not depend on
+        chance."""
         if num_frames < NUM_FRAMES:
             raise StgEvalError(f"I3D looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 400]."""
+        """Map clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 400]."""
         import torch
 
         from stg_eval.metrics.vbench import exact
@@ -66,7 +67,7 @@ class I3DExtractor:
 
 
 def load(device: str) -> SetMetric:
-    """The distance on the published network. Raises StgEvalError where it is missing."""
+    """Return the distance on the published network. Raises StgEvalError where it is missing."""
     import torch
 
     checkpoint = weights.require(I3D)

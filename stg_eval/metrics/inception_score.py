@@ -116,14 +116,14 @@ def _score(p: np.ndarray, eps: float) -> float:
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
-    """Probabilities float64 [N, classes] of logits."""
+    """Return probabilities float64 [N, classes] of logits."""
     x = np.asarray(logits, dtype=np.float64)
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
 def score_logits(logits: ArrayLike, protocol: Protocol) -> Score:
-    """The Inception Score of logits [N, classes] under a protocol."""
+    """Return the Inception Score of logits [N, classes] under a protocol."""
     n = len(np.asarray(logits))
     return inception_score(
         softmax(logits), splits=protocol.num_splits(n), shuffle_seed=protocol.shuffle_seed, eps=protocol.eps
@@ -135,7 +135,7 @@ def _statistic(logits: np.ndarray, reference: np.ndarray | None, *, protocol: Pr
 
 
 def load(device: str, protocol: Protocol) -> SetMetric:
-    """IS with C3D (UCF-101) under a protocol. Raises StgEvalError where the weights are missing."""
+    """Return IS with C3D (UCF-101) under a protocol. Raises StgEvalError where the weights are missing."""
     from stg_eval.metrics import c3d
 
     extractor = c3d.load(weights.require(C3D), weights.require(MEAN_CLIP), device, protocol.name)

@@ -46,8 +46,8 @@ class PolynomialDiscrepancy:
         self._real: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """Features [N, D] and the reference's [M, D] -> the discrepancy, >= 0. The moment of the same reference array
-        is kept for the next call."""
+        """Map features [N, D] and the reference's [M, D] -> the discrepancy, >= 0. The moment of the same reference
+        array is kept for the next call."""
         if reference is None:
             raise StgEvalError("JEDi compares with real clips and got none")
         if self._real is None or self._real[0] is not reference:
@@ -59,7 +59,8 @@ class PolynomialDiscrepancy:
 
 
 def second_moment(features: np.ndarray) -> np.ndarray:
-    """Mean of x x' over the clips, float64 [D, D]. Raises StgEvalError for no clips or values that are not finite."""
+    """Return mean of x x' over the clips, float64 [D, D]. Raises StgEvalError for no clips or values that are not
+    finite."""
     x = np.asarray(features, np.float64)
     if x.ndim != 2 or len(x) < 1:
         raise StgEvalError(f"JEDi needs features [N, D] of at least one clip, not {x.shape}")
@@ -70,7 +71,7 @@ def second_moment(features: np.ndarray) -> np.ndarray:
 
 
 def load(device: str) -> SetMetric:
-    """The discrepancy on V-JEPA features. Raises StgEvalError where the weights are missing."""
+    """Return the discrepancy on V-JEPA features. Raises StgEvalError where the weights are missing."""
     from stg_eval.metrics import vjepa
 
     extractor = vjepa.load(weights.require(VJEPA), weights.require(PROBE), device)

@@ -19,7 +19,7 @@ def use_onednn(network: nn.Module, device: str) -> None:
 
 
 def available() -> bool:
-    """Whether this torch has the operator: the one that torch.compile uses, which has no public name."""
+    """Tell whether this torch has the operator: the one that torch.compile uses, which has no public name."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 

@@ -65,7 +65,7 @@ class FrechetVideoDistance(Metric):
         (self.real_features if real else self.features).append(features)
 
     def compute(self) -> Tensor:
-        """The distance of all clips so far, a float64 scalar."""
+        """Return the distance of all clips so far, a float64 scalar."""
         real, generated = _rows(self.real_features), _rows(self.features)
         for title, rows in (("real", real), ("generated", generated)):
             if self.num_clips is not None and len(rows) != self.num_clips:
@@ -101,7 +101,7 @@ class VideoInceptionScore(Metric):
         self.logits.append(torch.from_numpy(self.extractor.extract(_arrays(frames))).to(self.device))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean and spread over the protocol's splits of all clips so far, float64 scalars."""
+        """Return mean and spread over the protocol's splits of all clips so far, float64 scalars."""
         logits = _rows(self.logits)
         if len(logits) == 0 or (self.num_clips is not None and len(logits) != self.num_clips):
             raise StgEvalError(
@@ -142,7 +142,7 @@ class MeanClipScore(Metric):
             self.count += 1
 
     def compute(self) -> Tensor:
-        """The mean of all clips so far, a float64 scalar."""
+        """Return the mean of all clips so far, a float64 scalar."""
         return self.total / self.count
 
 
@@ -155,5 +155,5 @@ def _arrays(frames: Clips) -> list[np.ndarray]:
 
 
 def _rows(state: list[Tensor] | Tensor) -> np.ndarray:
-    """A list of feature batches, or their concatenation after a gather -> [N, D]; empty where nothing was added."""
+    """Map a list of feature batches, or their concatenation after a gather -> [N, D]; empty where nothing was added."""
     return np.empty((0, 0), np.float32) if len(state) == 0 else dim_zero_cat(state).cpu().numpy()

@@ -38,12 +38,12 @@ class SpritesExtractor:
         self.signature = f"sprites-c3d|{SIZE[0]}f|{SIZE[1]}|{sprites_c3d.weights_sha256()[:8]}"
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """All 8 frames of a sprite."""
+        """Return all 8 frames of a sprite."""
         return _all_frames(num_frames)
 
     @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [8, 16, 16, 3] -> float32 [N, 64 + 12]."""
+        """Map clips uint8 [8, 16, 16, 3] -> float32 [N, 64 + 12]."""
         import torch
 
         if not len(clips):
@@ -61,11 +61,11 @@ class PixelExtractor:
     signature = f"pixels|{SIZE[0]}f|{SIZE[1]}|{GRID}x{GRID}x2"
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """All 8 frames of a sprite."""
+        """Return all 8 frames of a sprite."""
         return _all_frames(num_frames)
 
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [8, 16, 16, 3] -> float32 [N, 97]."""
+        """Map clips uint8 [8, 16, 16, 3] -> float32 [N, 97]."""
         out = np.empty((len(clips), 2 * GRID * GRID * 3 + 1), np.float32)
         for row, clip in zip(out, clips, strict=True):
             frames = _sprite(clip).astype(np.float64)
@@ -77,8 +77,8 @@ class PixelExtractor:
 
 
 def improved_recall(features: np.ndarray, reference: np.ndarray, *, k: int = NEIGHBOURS) -> float:
-    """Share of real clips inside the generated manifold: within the distance from some generated clip to its k-th
-    nearest generated neighbour (Kynkaanniemi et al. 2019, Eq. 2). 0 to 1; 0 where each class is one repeated clip.
+    """Return share of real clips inside the generated manifold: within the distance from some generated clip to its
+    k-th nearest generated neighbour (Kynkaanniemi et al. 2019, Eq. 2). 0 to 1; 0 where each class is one repeated clip.
 
     Args:
         features: Generated clips [N, D], N > k.

@@ -33,7 +33,7 @@ class SpritesC3D(nn.Module):
         self.head = nn.Linear(64, num_classes)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, 64] and logits [N, 12] of clips.
+        """Return features [N, 64] and logits [N, 12] of clips.
 
         Args:
             frames: [N, 8, 16, 16, 3], uint8 or any dtype with values 0 to 255, RGB.
@@ -53,12 +53,12 @@ def _conv(channels_in: int, channels_out: int, *, stride: tuple[int, int, int]) 
 
 
 def load(device: str = "cpu") -> SpritesC3D:
-    """The trained network in float32, evaluation mode."""
+    """Return the trained network in float32, evaluation mode."""
     network = SpritesC3D()
     network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return network.eval().requires_grad_(False).to(device)
 
 
 def weights_sha256() -> str:
-    """Digest of the weight file, 64 hex digits; metric signatures include it."""
+    """Return digest of the weight file, 64 hex digits; metric signatures include it."""
     return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()

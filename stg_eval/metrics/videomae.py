@@ -41,7 +41,8 @@ GIANT = VideoMAEConfig(
 
 
 def load_network(checkpoint: Mapping[str, Tensor], config: VideoMAEConfig = GIANT) -> VideoMAEForVideoClassification:
-    """The network without its classifier: its "logits" are the features fc_norm(mean of tokens), [N, hidden_size].
+    """Return the network without its classifier: its "logits" are the features fc_norm(mean of tokens), [N,
+    hidden_size].
 
     Args:
         checkpoint: The official file's tensors, under "module" or "model" or bare; stored in half or single precision.
@@ -63,7 +64,8 @@ def load_network(checkpoint: Mapping[str, Tensor], config: VideoMAEConfig = GIAN
 
 
 def transformers_names(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official parameter names -> transformers'. The joint qkv matrix is split in three; the class head is dropped."""
+    """Map official parameter names -> transformers'. The joint qkv matrix is split in three; the class head is
+    dropped."""
     renamed = {
         "patch_embed.proj": "videomae.embeddings.patch_embeddings.projection",
         "norm1": "layernorm_before",
@@ -97,7 +99,7 @@ def transformers_names(checkpoint: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def position_table(num_positions: int, dim: int) -> Tensor:
-    """Sine-cosine position embeddings, float32 [1, num_positions, dim] (Vaswani et al. 2017)."""
+    """Return Sine-cosine position embeddings, float32 [1, num_positions, dim] (Vaswani et al. 2017)."""
     position = np.arange(num_positions)[:, None] / np.power(10000, 2 * (np.arange(dim) // 2) / dim)[None]
     position[:, 0::2] = np.sin(position[:, 0::2])
     position[:, 1::2] = np.cos(position[:, 1::2])
@@ -105,7 +107,8 @@ def position_table(num_positions: int, dim: int) -> Tensor:
 
 
 def prepare(frames: Tensor) -> Tensor:
-    """Frames uint8 [T, H, W, 3] -> float32 [T, 3, 224, 224] in 0 to 1, stretched bilinearly without antialiasing."""
+    """Map frames uint8 [T, H, W, 3] -> float32 [T, 3, 224, 224] in 0 to 1, stretched bilinearly without
+    antialiasing."""
     x = frames.permute(0, 3, 1, 2).float() / 255
     return F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
 
@@ -134,14 +137,14 @@ class VideoMAEExtractor:
         self.signature = f"videomae-g-ssv2|{NUM_FRAMES}f|{size}|{fingerprint}"
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """The first 16. cd-fvd takes a random stretch of a longer video; a score must not depend on chance."""
+        """Return the first 16. cd-fvd takes a random stretch of a longer video; a score must not depend on chance."""
         if num_frames < NUM_FRAMES:
             raise StgEvalError(f"FVD looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
     @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 1408]."""
+        """Map clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 1408]."""
         out = [np.empty((0, self.network.config.hidden_size), np.float32)]
         for start in range(0, len(clips), self.batch_size):
             batch = torch.stack([self._prepare(c) for c in clips[start : start + self.batch_size]])
@@ -155,6 +158,6 @@ class VideoMAEExtractor:
 
 
 def load(checkpoint: weights.Checkpoint, device: str) -> VideoMAEExtractor:
-    """The published network."""
+    """Return the published network."""
     network = load_network(weights.load_torch(checkpoint))
     return VideoMAEExtractor(network, fingerprint=checkpoint.fingerprint, device=device)

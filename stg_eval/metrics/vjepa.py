@@ -126,7 +126,7 @@ class Pooler(nn.Module):
 
 
 def network(encoder: Mapping[str, Any], probe: Mapping[str, Any], heads: int = HEADS) -> nn.Module:
-    """Clips -> features, from the two checkpoints' contents; the classifier behind the pooler is dropped."""
+    """Map clips -> features, from the two checkpoints' contents; the classifier behind the pooler is dropped."""
     key = "target_encoder" if "target_encoder" in encoder else "encoder"
     state = {name.replace("module.", "").replace("backbone.", ""): value for name, value in encoder[key].items()}
     pooled = {name.replace("module.", ""): value for name, value in probe["classifier"].items()}
@@ -135,7 +135,8 @@ def network(encoder: Mapping[str, Any], probe: Mapping[str, Any], heads: int = H
 
 
 def prepare(clip: Tensor) -> Tensor:
-    """A clip uint8 [16, H, W, 3], RGB -> [3, 16, 224, 224]: shorter side to 224, centre crop, ImageNet's statistics."""
+    """Map a clip uint8 [16, H, W, 3], RGB -> [3, 16, 224, 224]: shorter side to 224, centre crop, ImageNet's
+    statistics."""
     frames = crop(clip, SIDE).float() / 255
     return ((frames - torch.tensor(MEAN)) / torch.tensor(STD)).permute(3, 0, 1, 2)
 
@@ -150,14 +151,14 @@ class VJEPAExtractor:
         self.signature = f"vjepa-h-ssv2|{NUM_FRAMES}f|crop{SIDE}|{fingerprint}"
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """The first 16."""
+        """Return the first 16."""
         if num_frames < NUM_FRAMES:
             raise StgEvalError(f"V-JEPA looks at {NUM_FRAMES} frames and the clip has {num_frames}")
         return range(NUM_FRAMES)
 
     @exact()
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 1280]."""
+        """Map clips uint8 [16, H, W, 3], RGB, of any sizes -> features float32 [N, 1280]."""
         out = []
         for start in range(0, len(clips), self.batch_size):
             batch = torch.stack([prepare(torch.from_numpy(c)) for c in clips[start : start + self.batch_size]])
@@ -166,6 +167,6 @@ class VJEPAExtractor:
 
 
 def load(encoder: weights.Checkpoint, probe: weights.Checkpoint, device: str) -> VJEPAExtractor:
-    """The published network."""
+    """Return the published network."""
     built = network(weights.load_torch(encoder), weights.load_torch(probe))
     return VJEPAExtractor(built, fingerprint=f"{encoder.fingerprint}-{probe.fingerprint}", device=device)

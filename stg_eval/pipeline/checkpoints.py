@@ -18,7 +18,7 @@ def catalogue() -> dict[str, Weight]:
 
 
 def named(name: str) -> Weight:
-    """The row of a checkpoint. Raises StgEvalError with the nearest name for an unknown one."""
+    """Return the row of a checkpoint. Raises StgEvalError with the nearest name for an unknown one."""
     known = catalogue()
     if name not in known:
         near = get_close_matches(name, known, n=1)

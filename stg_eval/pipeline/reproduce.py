@@ -56,8 +56,8 @@ def names() -> list[str]:
 
 
 def recipe(name: str, *, fraction: float | None = None, limit: int | None = None) -> Recipe:
-    """The recipe of a table or figure. A smoke run (`fraction`, `limit`: see `stg_eval.suites.samples`) compares with
-    no more real clips than it makes itself.
+    """Return the recipe of a table or figure. A smoke run (`fraction`, `limit`: see `stg_eval.suites.samples`) compares
+    with no more real clips than it makes itself.
 
     Raises StgEvalError with the nearest name for an unknown recipe.
     """

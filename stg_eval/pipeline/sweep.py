@@ -18,7 +18,8 @@ MODES = get_args(Mode)
 
 
 def signatures(base: Guidance, layers: Sequence[str], scales: Sequence[str], modes: Sequence[str]) -> list[str]:
-    """Guidance signatures of every combination, `base` without any skip first: it is what the others compare with.
+    """Return guidance signatures of every combination, `base` without any skip first: it is what the others compare
+    with.
 
     `modes` are written method:which, e.g. stg-a:both or stg-r:joint, or are prediction methods as in a signature, e.g.
     apg[norm=5]. Raises StgEvalError for what cannot be read.
@@ -44,8 +45,8 @@ def signatures(base: Guidance, layers: Sequence[str], scales: Sequence[str], mod
 
 
 def tidy(results: Results) -> pd.DataFrame:
-    """One row for each variant and metric of a run: signature, cfg_scale, method, mode, layer, scale, then the metric's
-    value, interval, n, and paired difference from the baseline. Unscaled values, as metrics return them."""
+    """Return one row for each variant and metric of a run: signature, cfg_scale, method, mode, layer, scale, then the
+    metric's value, interval, n, and paired difference from the baseline. Unscaled values, as metrics return them."""
     rows = []
     for estimate in results.estimates:
         signature = results.run.variant(estimate.variant).signature

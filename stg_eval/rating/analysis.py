@@ -21,7 +21,8 @@ CARELESS_SHARE = 0.9
 
 
 def ratings(study: Study) -> pd.DataFrame:
-    """One row an answer to a single clip: rater, case, seed, variant, aspect, rating (1-5), anchor, position, seconds.
+    """Return one row an answer to a single clip: rater, case, seed, variant, aspect, rating (1-5), anchor, position,
+    seconds.
 
     anchor is "" for a clip of the run. Empty for a study of pairs.
     """
@@ -37,7 +38,8 @@ def ratings(study: Study) -> pd.DataFrame:
 
 
 def preferences(study: Study) -> pd.DataFrame:
-    """One row an answer to a pair: rater, case, seed, variant, baseline, aspect, preference, side, anchor and so on.
+    """Return one row an answer to a pair: rater, case, seed, variant, baseline, aspect, preference, side, anchor and so
+    on.
 
     preference: 1 for the variant, 0 equal, -1 for the baseline; side: where the variant was. Empty for a study of
     single clips. An anchor's pair has the untouched clip as its variant, so 1 is the right answer.
@@ -59,7 +61,7 @@ def preferences(study: Study) -> pd.DataFrame:
 
 
 def means(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Mean rating of each aspect and variant, and its paired difference from the baseline.
+    """Return mean rating of each aspect and variant, and its paired difference from the baseline.
 
     Columns: aspect, variant, n, mean, low, high, difference, difference_low, difference_high, p_value. Pairs are the
     ratings that one rater gave the clips of one case; intervals and p-values resample cases.
@@ -82,7 +84,7 @@ def means(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def preference_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Shares of raters' choices for each variant, for neither and for the baseline, by aspect.
+    """Return shares of raters' choices for each variant, for neither and for the baseline, by aspect.
 
     net is for minus against, -1 to 1, with its interval and p-value over cases.
     """
@@ -99,7 +101,8 @@ def preference_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(table: pd.DataFrame, value: str) -> dict[str, float]:
-    """Krippendorff's alpha of each aspect, ordinal: 1 is full agreement, 0 what chance gives (Krippendorff 2011).
+    """Return Krippendorff's alpha of each aspect, ordinal: 1 is full agreement, 0 what chance gives (Krippendorff
+    2011).
 
     value: the column that holds the answers. nan where fewer than two raters saw a clip or all answers are the same.
     """
@@ -148,7 +151,7 @@ def rater_checks(table: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def _failed_anchors(part: pd.DataFrame, value: str) -> tuple[int, int]:
-    """(failed, seen) anchors of one rater."""
+    """Return (failed, seen) anchors of one rater."""
     tells = {"blurred": "video_quality", "frozen": "motion_quality"}
     failed = seen = 0
     for anchor, aspect in tells.items():
@@ -161,8 +164,8 @@ def _failed_anchors(part: pd.DataFrame, value: str) -> tuple[int, int]:
 
 
 def agreement(people: pd.DataFrame, value: str, scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Which automatic score predicts people best: for each aspect and metric of single clips, Spearman's correlation of
-    the metric with people's mean answer, with a bootstrap interval over cases.
+    """Say which automatic score predicts people best: for each aspect and metric of single clips, Spearman's
+    correlation of the metric with people's mean answer, with a bootstrap interval over cases.
 
     scores: a run's table (case, seed, variant and a column a metric). For preferences the metric's side is its
     difference from the baseline. Columns: aspect, metric, n, correlation, low, high; best first within an aspect.

@@ -18,7 +18,7 @@ from stg_eval.types import StgEvalError
 
 
 def study_file(run: Path) -> Path:
-    """Where the study of a run lies."""
+    """Say where the study of a run lies."""
     return run / "rating" / "study.sqlite"
 
 
@@ -74,7 +74,7 @@ def begin(
 
 
 def whole_cases(results: Results) -> list[list[dict[Any, Any]]]:
-    """Rows of scores.csv by (case, seed), each with one row a variant in the run's order."""
+    """Return rows of scores.csv by (case, seed), each with one row a variant in the run's order."""
     rows = results.scores[results.scores["file"] != ""].to_dict("records")
     found: dict[tuple[str, int], dict[str, dict[Any, Any]]] = {}
     for row in rows:

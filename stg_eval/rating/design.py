@@ -33,7 +33,7 @@ class Dealt(NamedTuple):
 
 
 def deal(num_cases: int, num_raters: int, cases_each: int, seed: int) -> list[list[Dealt]]:
-    """The cases of each rater, `cases_each` different ones of `num_cases`, in turn through a shuffled deck.
+    """Return the cases of each rater, `cases_each` different ones of `num_cases`, in turn through a shuffled deck.
 
     How often two cases are dealt differs by at most one. Raises StgEvalError where a rater would see a case twice.
     """
@@ -52,7 +52,7 @@ def deal(num_cases: int, num_raters: int, cases_each: int, seed: int) -> list[li
 def trials(
     num_cases: int, num_variants: int, num_raters: int, *, mode: Mode, cases_each: int, seed: int
 ) -> list[list[Shown]]:
-    """The trials of each rater in the order they are shown.
+    """Return the trials of each rater in the order they are shown.
 
     Single clips come in `num_variants` rounds; each round shows every case of the rater once, so two clips of a case
     are never neighbours (with two cases or more), and which variant comes first is balanced over raters and cases.

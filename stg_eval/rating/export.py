@@ -29,7 +29,7 @@ class Summary(NamedTuple):
 
 
 def summarise(study: Study, results: Results) -> Summary:
-    """Everything a study says so far. Raises StgEvalError where nobody has answered yet."""
+    """Return everything a study says so far. Raises StgEvalError where nobody has answered yet."""
     single = study.mode == "single"
     people = analysis.ratings(study) if single else analysis.preferences(study)
     if not (people["anchor"] == "").any():
@@ -76,7 +76,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """A value as JSON has it: nan is null."""
+    """Return a value as JSON has it: nan is null."""
     if isinstance(value, float):
         return None if math.isnan(value) else value
     return value.item() if hasattr(value, "item") else value

@@ -20,7 +20,7 @@ BLUR = 0.06
 
 
 def blurred(frames: np.ndarray) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3], each smoothed by a Gaussian: bad pictures, the same motion."""
+    """Return frames uint8 [T, H, W, 3], each smoothed by a Gaussian: bad pictures, the same motion."""
     from scipy.ndimage import gaussian_filter
 
     sigma = max(1.0, BLUR * min(frames.shape[1:3]))
@@ -30,12 +30,12 @@ def blurred(frames: np.ndarray) -> np.ndarray:
 
 
 def frozen(frames: np.ndarray) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3]: the middle one, as long as the clip: good pictures, no motion."""
+    """Return frames uint8 [T, H, W, 3]: the middle one, as long as the clip: good pictures, no motion."""
     return np.repeat(frames[len(frames) // 2][None], len(frames), axis=0)
 
 
 def jumbled(frames: np.ndarray) -> np.ndarray:
-    """Frames uint8 [T, H, W, 3] in an order that jumps: nothing stays where it was."""
+    """Return frames uint8 [T, H, W, 3] in an order that jumps: nothing stays where it was."""
     return frames[np.random.default_rng(0).permutation(len(frames))]
 
 
@@ -51,7 +51,7 @@ EXAMPLES: Mapping[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 
 
 def path_of(clip: RatedClip, store: Path, folder: Path) -> Path:
-    """Where a clip lies: below the store, an anchor below the study's folder.
+    """Say where a clip lies: below the store, an anchor below the study's folder.
 
     Raises StgEvalError for a path that leads out of there, as a foreign study might hold one.
     """
@@ -63,12 +63,12 @@ def path_of(clip: RatedClip, store: Path, folder: Path) -> Path:
 
 
 def padded_size(sizes: list[int]) -> int:
-    """The one size that all clips of a study are brought to, in bytes."""
+    """Return the one size that all clips of a study are brought to, in bytes."""
     return -(-(max(sizes) + 8) // BLOCK) * BLOCK
 
 
 def padded(data: bytes, size: int) -> bytes:
-    """An MP4 file with a `free` box behind it that makes it `size` bytes long; players skip such boxes (ISO 14496-12,
-    8.1.2). size: at least 8 bytes more than there are."""
+    """Return an MP4 file with a `free` box behind it that makes it `size` bytes long; players skip such boxes (ISO
+    14496-12, 8.1.2). size: at least 8 bytes more than there are."""
     gap = size - len(data)
     return data + gap.to_bytes(4, "big") + b"free" + bytes(gap - 8)

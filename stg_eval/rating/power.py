@@ -29,7 +29,7 @@ class Power(NamedTuple):
 
 
 def power(num_cases: int, num_raters: int, cases_each: int, difference: float, *, seed: int = 0) -> Power:
-    """The power of single clips on a 1-5 scale under two variants whose mean ratings differ by `difference`.
+    """Return the power of single clips on a 1-5 scale under two variants whose mean ratings differ by `difference`.
 
     A rating is a latent normal value rounded to 1..5 (SPREADS); the test is that of the analysis, on the differences of
     cases. The latent shift is set so that the ratings, which end at 1 and 5, differ by `difference` as asked.
@@ -48,8 +48,8 @@ def power(num_cases: int, num_raters: int, cases_each: int, difference: float, *
 
 
 def simulate(rng: np.random.Generator, studies: int, seen: np.ndarray, shift: float) -> np.ndarray:
-    """Ratings int [studies, 2 variants, raters, cases] of studies in which variant 1 lies `shift` higher; what a rater
-    does not see is drawn too, and `seen` bool [raters, cases] says what counts."""
+    """Return ratings int [studies, 2 variants, raters, cases] of studies in which variant 1 lies `shift` higher; what a
+    rater does not see is drawn too, and `seen` bool [raters, cases] says what counts."""
     raters, cases = seen.shape
     mean = (
         3
@@ -64,7 +64,7 @@ def simulate(rng: np.random.Generator, studies: int, seen: np.ndarray, shift: fl
 
 
 def latent_shift(difference: float) -> float:
-    """The shift of the latent values that makes mean ratings differ by `difference`, by bisection."""
+    """Return the shift of the latent values that makes mean ratings differ by `difference`, by bisection."""
     spread = math.sqrt(sum(s * s for s in SPREADS.values()) - SPREADS["interaction"] ** 2 / 2)
     edges = np.arange(1.5, 5)
 
@@ -79,7 +79,8 @@ def latent_shift(difference: float) -> float:
 
 
 def _p_values(ratings: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Two-sided p-values [studies] of `statistics.paired_mean_difference`, which swaps the labels of whole cases.
+    """Return two-sided p-values [studies] of `statistics.paired_mean_difference`, which swaps the labels of whole
+    cases.
 
     The sum of the differences under random signs is nearly normal; it moves in steps of two and a tie counts, hence the
     correction by one.

@@ -10,8 +10,8 @@ from stg_eval.types import StgEvalError
 
 
 def invitations(study: Study, host: str, port: int) -> list[str]:
-    """One line a rater: pseudonym, link, how far they are. The token stands behind the # of the link, where no server
-    log sees it."""
+    """Return one line a rater: pseudonym, link, how far they are. The token stands behind the # of the link, where no
+    server log sees it."""
     lines = []
     for rater in study.raters():
         done, total = study.progress(rater)
@@ -20,7 +20,7 @@ def invitations(study: Study, host: str, port: int) -> list[str]:
 
 
 def free_port(host: str, port: int) -> socket.socket:
-    """A socket bound to host and port (0: any free one). Raises StgEvalError where the address is taken."""
+    """Return a socket bound to host and port (0: any free one). Raises StgEvalError where the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -45,7 +45,7 @@ def serve(study: Study, store: Path, bound: socket.socket) -> None:
 
 
 def _shown(host: str) -> str:
-    """The address to put into an invitation: of this machine in its network, where every address is served."""
+    """Return the address to put into an invitation: of this machine in its network, where every address is served."""
     if host not in ("0.0.0.0", "::"):
         return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -51,7 +51,7 @@ class Answer(BaseModel):
 
 
 def application(study: Study, store: Path) -> FastAPI:
-    """The web application of a study; `store` is where the run's clips lie.
+    """Return the web application of a study; `store` is where the run's clips lie.
 
     Raises StgEvalError for a clip that is not there.
     """
@@ -100,7 +100,7 @@ def application(study: Study, store: Path) -> FastAPI:
 
     @app.get("/api/instructions")
     def instructions(who: Known) -> dict[str, Any]:
-        """What is asked, and the examples."""
+        """Say what is asked, and the examples."""
         return {
             "mode": study.mode,
             "aspects": [aspect._asdict() for aspect in ASPECTS],
@@ -109,19 +109,19 @@ def application(study: Study, store: Path) -> FastAPI:
 
     @app.get("/api/next")
     def next_trial(who: Known) -> dict[str, Any]:
-        """How far the rater is, and the first trial without an answer."""
+        """Say how far the rater is, and the first trial without an answer."""
         return state(who)
 
     @app.get("/api/examples/{name}")
     def example(name: str, who: Known) -> Response:
-        """A clip of the instructions."""
+        """Return a clip of the instructions."""
         if name not in examples:
             raise HTTPException(404, "no such example")
         return Response(padded(examples[name].read_bytes(), size), media_type="video/mp4")
 
     @app.get("/api/clips/{trial}/{side}")
     def clip(trial: str, side: int, who: Known) -> Response:
-        """A clip of the rater's trial: side 0, or 1 for the right one of a pair."""
+        """Return a clip of the rater's trial: side 0, or 1 for the right one of a pair."""
         found = own(trial, who)
         if not 0 <= side < len(found.clips):
             raise HTTPException(404, "no such clip")
@@ -147,7 +147,7 @@ def application(study: Study, store: Path) -> FastAPI:
 
     @app.get("/{name}")
     def page(name: str) -> Response:
-        """The page, the same for everyone."""
+        """Return the page, the same for everyone."""
         if name not in PAGE:
             raise HTTPException(404, "not here")
         file, kind = PAGE[name]

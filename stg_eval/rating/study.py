@@ -108,11 +108,11 @@ class Study:
         return mode
 
     def raters(self) -> list[Rater]:
-        """All raters, in the order they were invited."""
+        """Return all raters, in the order they were invited."""
         return [Rater(*row) for row in self._read("SELECT id, name, token FROM raters ORDER BY id")]
 
     def rater(self, token: str) -> Rater | None:
-        """The rater with that token, compared in constant time."""
+        """Return the rater with that token, compared in constant time."""
         found = None
         for one in self.raters():  # all of them, so that time does not tell how far a guess got
             if hmac.compare_digest(_digest(one.token), _digest(token)):
@@ -120,12 +120,12 @@ class Study:
         return found
 
     def clips(self) -> dict[int, RatedClip]:
-        """Clips by id."""
+        """Return clips by id."""
         query = "SELECT id, case_id, seed, prompt, variant, anchor, file, seconds, height, width FROM clips"
         return {row[0]: RatedClip(*row[1:]) for row in self._read(f"{query} ORDER BY id")}
 
     def next_trial(self, rater: Rater) -> Trial | None:
-        """The first trial of a rater without an answer; None when all are done."""
+        """Return the first trial of a rater without an answer; None when all are done."""
         rows = self._read(
             "SELECT id, rater, left, right FROM trials WHERE rater = ? AND id NOT IN (SELECT trial FROM answers) "
             "ORDER BY position LIMIT 1",
@@ -134,17 +134,17 @@ class Study:
         return _trial(rows[0]) if rows else None
 
     def trial(self, trial: str, rater: Rater) -> Trial | None:
-        """A trial by id, if it is that rater's."""
+        """Return a trial by id, if it is that rater's."""
         rows = self._read("SELECT id, rater, left, right FROM trials WHERE id = ? AND rater = ?", (trial, rater.id))
         return _trial(rows[0]) if rows else None
 
     def progress(self, rater: Rater) -> tuple[int, int]:
-        """(answered, all) trials of a rater."""
+        """Return (answered, all) trials of a rater."""
         query = "SELECT COUNT(a.trial), COUNT(*) FROM trials t LEFT JOIN answers a ON a.trial = t.id WHERE t.rater = ?"
         return self._read(query, (rater.id,))[0]  # type: ignore[return-value]
 
     def stored(self, trial: Trial) -> dict[str, Any] | None:
-        """The answer a trial has, if it has one."""
+        """Return the answer a trial has, if it has one."""
         rows = self._read("SELECT answer FROM answers WHERE trial = ?", (trial.id,))
         return json.loads(rows[0][0]) if rows else None
 
@@ -162,7 +162,7 @@ class Study:
                 raise AlreadyAnswered("this clip is rated already; the first rating counts")
 
     def answers(self) -> list[tuple[str, Trial, int, dict[str, Any], float]]:
-        """Everything answered, by rater and position: (rater's name, trial, position, answer, seconds)."""
+        """Return everything answered, by rater and position: (rater's name, trial, position, answer, seconds)."""
         query = (
             "SELECT r.name, t.id, t.rater, t.left, t.right, t.position, a.answer, a.seconds FROM answers a "
             "JOIN trials t ON t.id = a.trial JOIN raters r ON r.id = t.rater ORDER BY r.id, t.position"

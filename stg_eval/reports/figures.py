@@ -58,7 +58,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def panels(results: Results, what: Literal["value", "difference"]) -> Figure:
-    """One panel a metric: each variant's value with its interval, or its paired difference from the baseline."""
+    """Draw one panel a metric: each variant's value with its interval, or its paired difference from the baseline."""
     names = [n for n in results.variants if what == "value" or n != results.run.baseline]
     columns = [c for c in results.columns if any(_number(results.estimate(n, c.name), what) for n in names)]
     if not columns:
@@ -111,8 +111,8 @@ def _panel(axes: Axes, results: Results, column: Column, names: Sequence[str], w
 
 
 def trade_off(results: Sequence[Results], x: str, y: str) -> Figure:
-    """Metric `y` against metric `x` (Fig. 4: FVD against Imaging Quality): a line over CFG scales, one over the scales
-    of each skip method. Points are labelled with their scale; intervals are crosses."""
+    """Draw metric `y` against metric `x` (Fig. 4: FVD against Imaging Quality): a line over CFG scales, one over the
+    scales of each skip method. Points are labelled with their scale; intervals are crosses."""
     points: dict[str, list[tuple[float, Estimate, Estimate]]] = {}
     columns: dict[str, Column] = {}
     for one in results:
@@ -147,7 +147,8 @@ def trade_off(results: Sequence[Results], x: str, y: str) -> Figure:
 
 
 def heat_map(results: Results, metric: str) -> Figure:
-    """Layer x scale of a sweep: the metric of each variant with one skipped layer, a panel for each method and mode."""
+    """Draw layer x scale of a sweep: the metric of each variant with one skipped layer, a panel for each method and
+    mode."""
     column = next((c for c in results.columns if c.name == metric), None)
     cells: dict[str, dict[tuple[str, float], Estimate]] = {}
     for variant in results.run.variants:
@@ -199,8 +200,8 @@ def heat_map(results: Results, metric: str) -> Figure:
 
 
 def strip(rows: Mapping[str, np.ndarray], frames: int = 8) -> Figure:
-    """Rows of evenly spaced frames, one row a label. `rows`: label -> uint8 [T, H, W, 3]. Over scales it is Fig. 3,
-    over layers Fig. 9, over the predictions of one step (c, u, weak, CFG, STG) Fig. 18."""
+    """Draw rows of evenly spaced frames, one row a label. `rows`: label -> uint8 [T, H, W, 3]. Over scales it is Fig.
+    3, over layers Fig. 9, over the predictions of one step (c, u, weak, CFG, STG) Fig. 18."""
     if not rows:
         raise StgEvalError("a strip needs at least one clip")
     columns = min(frames, max(len(clip) for clip in rows.values()))
@@ -223,7 +224,7 @@ def strip(rows: Mapping[str, np.ndarray], frames: int = 8) -> Figure:
 
 
 def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[str, np.ndarray]:
-    """The clips of one (case, seed), by variant title, for `strip`; those that cannot be read are left out."""
+    """Return the clips of one (case, seed), by variant title, for `strip`; those that cannot be read are left out."""
     scores = results.scores
     rows = scores[(scores["case"].astype(str) == case) & (scores["seed"] == seed)].set_index("variant")["file"]
     files = {n: rows[n] for n in results.variants if n in rows and isinstance(rows[n], str) and rows[n]}
@@ -235,7 +236,7 @@ def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[s
 
 
 def ratings(table: pd.DataFrame) -> Figure:
-    """Mean human rating a variant and aspect (Fig. 6), with 95 % intervals that resample cases.
+    """Draw the mean human rating a variant and aspect (Fig. 6), with 95 % intervals that resample cases.
 
     `table` has the columns rater, case, variant, aspect, rating; raises StgEvalError where one is missing.
     """
@@ -266,7 +267,8 @@ def ratings(table: pd.DataFrame) -> Figure:
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
-    """A CSV of human ratings: rater, case, variant, aspect, rating (1-5). Raises StgEvalError for a damaged one."""
+    """Read a CSV of human ratings: rater, case, variant, aspect, rating (1-5). Raises StgEvalError for a damaged
+    one."""
     try:
         return pd.read_csv(path, dtype={"rater": str, "case": str, "variant": str, "aspect": str}, encoding="utf-8")
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
@@ -283,7 +285,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def guidance_of(variant: Variant) -> Guidance | None:
-    """The guidance of a variant; None where there is none, as for a folder of videos."""
+    """Return the guidance of a variant; None where there is none, as for a folder of videos."""
     try:
         return Guidance.parse(variant.signature)
     except StgEvalError:
@@ -291,7 +293,7 @@ def guidance_of(variant: Variant) -> Guidance | None:
 
 
 def _titled(column: Column) -> str:
-    """A metric's name with its arrow."""
+    """Return a metric's name with its arrow."""
     return column.title + head(column).removeprefix(column.short)
 
 
@@ -300,7 +302,7 @@ def _number(estimate: Estimate | None, what: str) -> bool:
 
 
 def _series(guidance: Guidance, *, layer: bool = True) -> tuple[str, float]:
-    """Which line a variant lies on, and where: CFG over its own scale, a skip method over the skip scale."""
+    """Say which line a variant lies on, and where: CFG over its own scale, a skip method over the skip scale."""
     if (
         guidance.combine
         or guidance.windows()

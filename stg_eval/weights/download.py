@@ -81,11 +81,11 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """Return SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _beside(path: Path, what: str) -> Path:
-    """A name next to the file that is the same in every process, and short however long the file's is."""
+    """Return a name next to the file that is the same in every process, and short however long the file's is."""
     return path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:8]}.{what}")

@@ -14,7 +14,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def in_cache(row: Weight) -> Path | None:
-    """The file or the complete folder in the hub's cache, None where it is not."""
+    """Return the file or the complete folder in the hub's cache, None where it is not."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -60,7 +60,7 @@ def fetch(row: Weight) -> None:
 
 
 def _lacks(row: Weight, folder: Path) -> str | None:
-    """What a snapshot in the hub's cache still lacks, None if it is complete.
+    """Say what a snapshot in the hub's cache still lacks, None if it is complete.
 
     The hub's client tells only where it has kept the repo's listing, and takes any other folder for complete.
     """

@@ -37,14 +37,15 @@ class Checkpoint:
 
 
 def cache_dir() -> Path:
-    """Where files live that are not in the hub's cache: STG_EVAL_CACHE, else stg-eval in the user's cache folder."""
+    """Say where files live that are not in the hub's cache: STG_EVAL_CACHE, else stg-eval in the user's cache
+    folder."""
     if chosen := os.environ.get("STG_EVAL_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stg-eval"
 
 
 def where(row: Weight) -> Path | None:
-    """The file (or folder of a pipeline, if it is complete) on this machine, else None. Checks no digest."""
+    """Return the file (or folder of a pipeline, if it is complete) on this machine, else None. Checks no digest."""
     own = own_path(row)
     if own.is_file():
         return own
@@ -52,12 +53,12 @@ def where(row: Weight) -> Path | None:
 
 
 def is_present(row: Weight) -> bool:
-    """Whether the checkpoint is on this machine."""
+    """Tell whether the checkpoint is on this machine."""
     return where(row) is not None
 
 
 def require(row: Weight) -> Checkpoint:
-    """The checkpoint, its digest checked now. Never opens a connection.
+    """Return the checkpoint, its digest checked now. Never opens a connection.
 
     Raises StgEvalError with the command that mends it: missing, or not the bytes that were published.
     """
@@ -77,24 +78,24 @@ def require(row: Weight) -> Checkpoint:
 
 
 def load_torch(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """The tensors of a .pth file, on the CPU. Unpickles tensors and plain containers only, never code."""
+    """Return the tensors of a .pth file, on the CPU. Unpickles tensors and plain containers only, never code."""
     import torch
 
     return torch.load(checkpoint.path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(checkpoint.path))  # type: ignore[no-any-return]
 
 
 def own_path(row: Weight) -> Path:
-    """Where a fetched file lies that is not in the hub's cache."""
+    """Say where a fetched file lies that is not in the hub's cache."""
     return cache_dir() / "weights" / row.name / Path(row.file).name
 
 
 def note_path(row: Weight) -> Path:
-    """Where the digest of the first fetch stands, of a file without a published one."""
+    """Say where the digest of the first fetch stands, of a file without a published one."""
     return cache_dir() / "weights" / row.name / "sha256"
 
 
 def expected_digest(row: Weight, path: Path) -> str | None:
-    """What the SHA-256 of `path` must be: the published, the hub's, or that of the first fetch; None if unknown."""
+    """Say what the SHA-256 of `path` must be: the published, the hub's, or that of the first fetch; None if unknown."""
     if row.sha256:
         return row.sha256
     if path.is_file():

@@ -96,7 +96,8 @@ def _attempt(url: str, file: Path, have: int, most: int, progress: Progress) -> 
 
 
 def _open(url: str, have: int) -> Any:
-    """The server's answer to the request for what lies behind the first `have` bytes, None where nothing does."""
+    """Return the server's answer to the request for what lies behind the first `have` bytes, None where nothing
+    does."""
     import urllib.error
     import urllib.request
 
@@ -152,13 +153,13 @@ def _number(text: str) -> int | None:
 
 
 def _range(text: str) -> tuple[int | None, int | None]:
-    """First byte and length of the whole, from a Content-Range header."""
+    """Return first byte and length of the whole, from a Content-Range header."""
     found = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", text.strip())
     return (int(found[1]), _number(found[2])) if found else (None, None)
 
 
 def _seconds(text: str) -> float | None:
-    """How long a Retry-After header asks to wait: a number, or the time until a date."""
+    """Say how long a Retry-After header asks to wait: a number, or the time until a date."""
     if (number := _number(text)) is not None:
         return number
     try:

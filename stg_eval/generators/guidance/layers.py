@@ -59,7 +59,8 @@ class LayerMap:
 
 
 def stack(*, spatial: str = "", temporal: str = "", joint: str = "") -> Callable[[nn.Module], Sequence[Layer]]:
-    """Layers that are the elements of module lists: pass the paths of the spatial and temporal lists, or of the joint.
+    """Return layers that are the elements of module lists: pass the paths of the spatial and temporal lists, or of the
+    joint.
 
     `stack(spatial="spatial_blocks", temporal="temporal_blocks")` pairs spatial_blocks.i with temporal_blocks.i.
     """
@@ -76,8 +77,8 @@ def stack(*, spatial: str = "", temporal: str = "", joint: str = "") -> Callable
 def latent_grid(
     name: str, *, frames: int, patch: int = 1
 ) -> Callable[[Sequence[Any], Mapping[str, Any]], tuple[int, int, int]]:
-    """A `LayerMap.grid` for denoisers that take the latents as input `name`, or first: their dim `frames` and the last
-    two, these over `patch`, since a token is patch x patch latents."""
+    """Return a `LayerMap.grid` for denoisers that take the latents as input `name`, or first: their dim `frames` and
+    the last two, these over `patch`, since a token is patch x patch latents."""
 
     def grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, int, int]:
         x = kwargs[name] if name in kwargs else args[0]
@@ -99,7 +100,7 @@ class WeakPass:
 
 
 def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) -> list[WeakPass]:
-    """The weak passes a guidance asks for; none where every scale is 0.
+    """Return the weak passes a guidance asks for; none where every scale is 0.
 
     Raises StgEvalError for a layer or a kind of attention that the denoiser does not have.
     """
@@ -132,8 +133,8 @@ def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) ->
 
 
 def unconditional_blocks(denoiser: nn.Module, skip: Skip, layer_map: LayerMap) -> list[tuple[Kind, str]]:
-    """The blocks that a skip of the unconditional pass perturbs: all of its layers. Raises StgEvalError for a layer
-    that the denoiser does not have."""
+    """Return the blocks that a skip of the unconditional pass perturbs: all of its layers. Raises StgEvalError for a
+    layer that the denoiser does not have."""
     return [block for name in skip.layers for block in _find(name, denoiser, layer_map).blocks.items()]
 
 

@@ -106,7 +106,7 @@ def renoise(x: Tensor, noise: Tensor, low: float, high: float, *, flow: bool) ->
 
 
 def noise_levels(scheduler: Any) -> list[float]:
-    """The levels before each step and after the last, falling; len(steps) + 1 of them.
+    """Return the levels before each step and after the last, falling; len(steps) + 1 of them.
 
     Mochi's scheduler counts the other way (invert_sigmas): its level is 1 - sigma.
     """
@@ -115,7 +115,7 @@ def noise_levels(scheduler: Any) -> list[float]:
 
 
 def clean_sample_of(scheduler: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function (model output, sample) -> x0 that they imply at the scheduler's current step, in float32.
+    """Return the function (model output, sample) -> x0 that they imply at the scheduler's current step, in float32.
 
     All in the shape of the latents. Raises StgEvalError for a scheduler whose formula is not known.
     """

@@ -35,7 +35,7 @@ class Site:
 
 
 def skip_function(method: str) -> Callable[[nn.Module, str, Site], tuple[nn.Module, Forward]]:
-    """The function of a row of SKIPS: (block, kind, site) -> (module to patch, its replacement forward)."""
+    """Return the function of a row of SKIPS: (block, kind, site) -> (module to patch, its replacement forward)."""
     module, _, name = SKIPS[method].function.partition(":")
     return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
@@ -82,7 +82,7 @@ def blurred_queries(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module,
 
 
 def residual(streams: Sequence[str]) -> Forward:
-    """A forward that returns its inputs of these names, or at these places."""
+    """Return a forward that returns its inputs of these names, or at these places."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         inputs = [kwargs[name] if name in kwargs else args[i] for i, name in enumerate(streams)]
@@ -136,7 +136,8 @@ def seg(kind: str, grid: tuple[int, int, int], sigma: float | None) -> Forward:
 
 
 def query_projection(attention: Any) -> tuple[nn.Module, bool]:
-    """The module that makes the queries, and whether it makes keys and values too. Raises StgEvalError if unknown."""
+    """Return the module that makes the queries, and whether it makes keys and values too. Raises StgEvalError if
+    unknown."""
     if hasattr(attention, "qkv"):
         return attention.qkv, True
     if getattr(attention, "fused_projections", False):
@@ -183,7 +184,7 @@ _SELF_ATTENTION = ("AttnProcessor", "AttnProcessor2_0", "LTXVideoAttnProcessor",
 
 
 def _shape_of(tokens: int, height: int, width: int) -> tuple[int, int]:
-    """The (h, w) with h w = tokens whose aspect is nearest to height : width."""
+    """Return the (h, w) with h w = tokens whose aspect is nearest to height : width."""
     divisors = [h for h in range(1, tokens + 1) if tokens % h == 0]
     best = min(divisors, key=lambda h: abs(math.log(h * h * width / (tokens * height))))
     return best, tokens // best

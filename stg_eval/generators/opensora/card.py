@@ -58,7 +58,7 @@ def _token_grid(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, in
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """What the pipeline needs beside the common arguments."""
+    """Say what the pipeline needs beside the common arguments."""
     settings = dict(request.settings)
     return {
         "prompt": request.case.prompt,

@@ -18,7 +18,8 @@ WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 
 
 def fetch(source: str | Path, patterns: tuple[str, ...]) -> Path:
-    """A local folder as it is; `owner/name[@revision]` downloaded from the hub (or found in its cache when offline).
+    """Return a local folder as it is; `owner/name[@revision]` downloaded from the hub (or found in its cache when
+    offline).
 
     Raises StgEvalError when it is neither.
     """
@@ -70,7 +71,8 @@ def load_checkpoint(cls: Any, source: str | Path, *, model_type: str, torch_dtyp
 
 
 def read_config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
-    """config.json of a folder: `kinds` are the model's name on the hub and its class here, which diffusers writes.
+    """Return config.json of a folder: `kinds` are the model's name on the hub and its class here, which diffusers
+    writes.
 
     Raises StgEvalError where it is missing, broken or of another kind of model.
     """
@@ -87,7 +89,7 @@ def read_config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, torch_dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """All tensors of a folder, from one safetensors file or from the shards that its index names.
+    """Return all tensors of a folder, from one safetensors file or from the shards that its index names.
 
     Raises StgEvalError where there is no file, a shard is missing or one is damaged.
     """

@@ -37,7 +37,8 @@ class OpenSoraPipelineOutput(BaseOutput):
 
 
 def rectified_flow() -> FlowMatchEulerDiscreteScheduler:
-    """Open-Sora's scheduler. Its sigmas are 1 - noise level, since the model predicts x0 - noise, as Mochi's does."""
+    """Return Open-Sora's scheduler. Its sigmas are 1 - noise level, since the model predicts x0 - noise, as Mochi's
+    does."""
     return FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
 
 
@@ -94,7 +95,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         motion_score: float | None = None,
         camera_motion: str | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """T5 features [B, 300, 4096] of the prompts with their scores, and the mask [B, 300] of real tokens."""
+        """Return T5 features [B, 300, 4096] of the prompts with their scores, and the mask [B, 300] of real tokens."""
         if self.text_encoder is None:
             raise StgEvalError("this pipeline has no text encoder: give prompt_embeds and prompt_attention_mask")
         prompts = [prompt] if isinstance(prompt, str) else prompt
@@ -191,7 +192,7 @@ class OpenSoraPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor, num_frames: int, output_type: str = "np") -> Any:
-        """Frames of latents [B, 4, T', H', W'], as OpenSoraPipelineOutput describes them."""
+        """Return frames of latents [B, 4, T', H', W'], as OpenSoraPipelineOutput describes them."""
         video = self.vae.decode(latents, num_frames).float()
         return self.video_processor.postprocess_video(video, output_type=output_type)
 
@@ -219,7 +220,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         return latents.to(device, torch.float32)
 
     def _with_null_text(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows for the unconditional half: the learned null text, under the mask of the prompt beside it."""
+        """Return rows for the unconditional half: the learned null text, under the mask of the prompt beside it."""
         if not self.do_classifier_free_guidance:
             return embeds, mask
         null = self.transformer.y_embedder.y_embedding[: embeds.shape[1]].to(embeds)

@@ -34,7 +34,7 @@ _SQUARES = {"256": 256, "512": 512, "1024": 1024}
 
 
 def image_size(resolution: str, aspect_ratio: str) -> tuple[int, int]:
-    """(height, width) of a trained size, e.g. ("240p", "9:16") -> (240, 426). Raises StgEvalError for others."""
+    """Return (height, width) of a trained size, e.g. ("240p", "9:16") -> (240, 426). Raises StgEvalError for others."""
     if resolution in _SQUARES and aspect_ratio == "1:1":
         return _SQUARES[resolution], _SQUARES[resolution]
     if resolution not in _SIZES or aspect_ratio not in ASPECT_RATIOS:
@@ -47,14 +47,14 @@ def image_size(resolution: str, aspect_ratio: str) -> tuple[int, int]:
 
 
 def latent_size(num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-    """(frames, height, width) of a clip's latents: chunks of 17 frames give 5 each, a rest of n gives ceil(n / 4);
-    sides are divided by 8 and rounded down, so 240x426 gives 30x53 and decodes to 240x424."""
+    """Return (frames, height, width) of a clip's latents: chunks of 17 frames give 5 each, a rest of n gives ceil(n /
+    4); sides are divided by 8 and rounded down, so 240x426 gives 30x53 and decodes to 240x424."""
     chunks, rest = divmod(num_frames, 17)
     return 5 * chunks + math.ceil(rest / 4), height // 8, width // 8
 
 
 def timestep_shift(num_frames: int, height: int, width: int) -> float:
-    """How much later than linear the noise falls: timestep s becomes r s / (1 + (r - 1) s), r the value returned.
+    """Say how much later than linear the noise falls: timestep s becomes r s / (1 + (r - 1) s), r the value returned.
 
     r = sqrt(height width / 512^2) sqrt(num_frames // 17 * 5), without the second factor for one frame (upstream
     `timestep_transform`). Raises StgEvalError for 2 to 16 frames, where the published formula is 0 and the first

@@ -24,7 +24,8 @@ SMALL_VAE: dict[str, Any] = {
 
 
 def small_pipeline(name: str, torch_dtype: torch.dtype) -> OpenSoraPipeline:
-    """The pipeline `random-weights(seed=N)`, or at full size `random-weights(full,seed=N)`; the same for the same N.
+    """Return the pipeline `random-weights(seed=N)`, or at full size `random-weights(full,seed=N)`; the same for the
+    same N.
 
     The text encoder is a one-layer T5 over bytes in both, since T5-XXL's size has no part in a denoising step.
     Raises StgEvalError for other names.

@@ -180,7 +180,7 @@ class Rope(nn.Module):
 
 
 def position_embedding(hidden_size: int, grid: tuple[int, int], scale: float, base_size: int) -> Tensor:
-    """Sine and cosine features of each patch's column and row, float32 [rows * columns, hidden_size].
+    """Return sine and cosine features of each patch's column and row, float32 [rows * columns, hidden_size].
 
     Positions are stretched to `base_size` patches a side and divided by `scale` (clip size over 512), so that one
     model serves every size.
@@ -282,7 +282,7 @@ class STDiT3(ModelMixin, ConfigMixin):
         return self._unpatchify(self.final_layer(x, t, t_zero, frame_mask), grid, size).float()
 
     def _unpatchify(self, x: Tensor, grid: tuple[int, int], size: torch.Size) -> Tensor:
-        """Tokens [B, T', H'W', patch * C] -> [B, C, T, H, W], cropped to `size`."""
+        """Map tokens [B, T', H'W', patch * C] -> [B, C, T, H, W], cropped to `size`."""
         x = x.unflatten(-1, (*self.config.patch_size, -1)).unflatten(2, grid)
         x = x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return x[:, :, : size[0], : size[1], : size[2]]

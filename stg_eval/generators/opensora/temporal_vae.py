@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
 
 def _spread(x: Tensor) -> Tensor:
-    """[B, 2C, T, H, W] -> [B, C, 2T, H, W]: each pair of channels becomes two frames in a row."""
+    """Map [B, 2C, T, H, W] -> [B, C, 2T, H, W]: each pair of channels becomes two frames in a row."""
     return x.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2, 3)
 
 
@@ -134,10 +134,10 @@ class TemporalVAE(nn.Module):
         return -(-num_frames // self.time_factor)
 
     def encode(self, x: Tensor) -> Tensor:
-        """[B, C, T, H, W] -> mean and log variance of the posterior [B, 2E, ceil(T / 4), H, W]."""
+        """Map [B, C, T, H, W] -> mean and log variance of the posterior [B, 2E, ceil(T / 4), H, W]."""
         padded = F.pad(x, (0, 0, 0, 0, -x.shape[2] % self.time_factor, 0))
         return self.quant_conv(self.encoder(padded))
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        """[B, E, ceil(num_frames / 4), H, W] -> [B, C, num_frames, H, W]."""
+        """Map [B, E, ceil(num_frames / 4), H, W] -> [B, C, num_frames, H, W]."""
         return self.decoder(self.post_quant_conv(z))[:, :, -num_frames % self.time_factor :]

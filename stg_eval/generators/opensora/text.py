@@ -26,7 +26,7 @@ def with_scores(
     motion_score: float | None = None,
     camera_motion: str | None = None,
 ) -> str:
-    """The prompt with the scores it was captioned with in training, each unless the prompt already names it."""
+    """Return the prompt with the scores it was captioned with in training, each unless the prompt already names it."""
     if aesthetic_score is not None and "aesthetic score:" not in prompt:
         prompt += f" aesthetic score: {aesthetic_score:.1f}."
     if motion_score is not None and "motion score:" not in prompt:
@@ -37,13 +37,14 @@ def with_scores(
 
 
 def clean(prompt: str) -> str:
-    """DeepFloyd's caption cleaning, which lowercases and strips links, markup and stray signs; twice, as upstream."""
+    """Return DeepFloyd's caption cleaning, which lowercases and strips links, markup and stray signs; twice, as
+    upstream."""
     cleaner = PixArtSigmaPipeline._clean_caption
     return str(cleaner(PixArtSigmaPipeline, cleaner(PixArtSigmaPipeline, prompt)))
 
 
 def encode(texts: Sequence[str], tokenizer: Any, text_encoder: Any, max_length: int) -> tuple[Tensor, Tensor]:
-    """Features [B, max_length, C] in the encoder's dtype, and the mask int64 [B, max_length] of real tokens.
+    """Return features [B, max_length, C] in the encoder's dtype, and the mask int64 [B, max_length] of real tokens.
 
     A text longer than max_length tokens is cut; a warning says so, once for each text.
     """
@@ -63,7 +64,7 @@ def _warn_if_cut(text: str, length: int, max_length: int) -> None:
 
 
 def load_text_encoder(source: str | Path) -> tuple[Any, Any]:
-    """(tokenizer, T5 encoder in float32) from a local folder or a hub id, at its top or in tokenizer/ and
+    """Return (tokenizer, T5 encoder in float32) from a local folder or a hub id, at its top or in tokenizer/ and
     text_encoder/. Raises StgEvalError where it is not a complete T5 of that kind."""
     from transformers import AutoTokenizer, T5EncoderModel
 

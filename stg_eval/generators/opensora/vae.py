@@ -54,13 +54,13 @@ class SpatialVAE(nn.Module):
         self.module = AutoencoderKL(**config)
 
     def encode(self, video: Tensor, generator: torch.Generator | None) -> Tensor:
-        """[B, 3, T, H, W] in [-1, 1] -> [B, C, T, H/8, W/8]."""
+        """Map [B, 3, T, H, W] in [-1, 1] -> [B, C, T, H/8, W/8]."""
         frames = video.transpose(1, 2).flatten(0, 1).split(self.batch_size)
         latents = [self.module.encode(part).latent_dist.sample(generator) * SPATIAL_FACTOR for part in frames]
         return torch.cat(latents).unflatten(0, (len(video), -1)).transpose(1, 2)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The inverse of `encode`."""
+        """Return the inverse of `encode`."""
         frames = (latents / SPATIAL_FACTOR).transpose(1, 2).flatten(0, 1).split(self.batch_size)
         video = torch.cat([self.module.decode(part).sample for part in frames])
         return video.unflatten(0, (len(latents), -1)).transpose(1, 2)
@@ -115,7 +115,7 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def decode(self, latents: Tensor, num_frames: int) -> Tensor:
-        """Latents [B, C, T', h, w] -> video [B, 3, num_frames, 8h, 8w], about [-1, 1], in the VAE's dtype."""
+        """Map latents [B, C, T', h, w] -> video [B, 3, num_frames, 8h, 8w], about [-1, 1], in the VAE's dtype."""
         latents = latents.float()
         latents = (latents * self.scale.to(latents) + self.shift.to(latents)).to(self.dtype)
         step = self.config.micro_frame_size

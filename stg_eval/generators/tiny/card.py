@@ -39,7 +39,7 @@ class Tiny(Model):
     """The embedded model."""
 
     def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Generator:
-        """The embedded model, or another checkpoint of `train.py`: `weights` is its path (.safetensors).
+        """Return the embedded model, or another checkpoint of `train.py`: `weights` is its path (.safetensors).
 
         Raises StgEvalError for weights that are neither, and for settings: this model has none.
         """

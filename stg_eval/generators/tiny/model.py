@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self.bias = nn.Parameter(0.5 * torch.randn(num_heads, length, length))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [N', L, C] -> [N', L, C]."""
+        """Map tokens [N', L, C] -> [N', L, C]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.to(q.dtype))
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
@@ -81,7 +81,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Hidden states [B, T*S, C] and condition [B, D] -> hidden states [B, T*S, C]."""
+        """Map hidden states [B, T*S, C] and condition [B, D] -> hidden states [B, T*S, C]."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=-1)
         x = x + gate_a * self._attend(_modulate(x, shift_a, scale_a))
         out: Tensor = x + gate_m * self.mlp(_modulate(x, shift_m, scale_m))
@@ -121,7 +121,7 @@ class TinyDiT(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, latents: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
-        """Velocity at `latents`, same shape.
+        """Return velocity at `latents`, same shape.
 
         Args:
             latents: noisy pixels [B, 3, T, H, W]; clean ones lie in [-1, 1].
@@ -138,13 +138,13 @@ class TinyDiT(nn.Module):
         return self._pixels(velocity)
 
     def _patches(self, latents: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, T, S, 3*p*p]."""
+        """Map [B, 3, T, H, W] -> [B, T, S, 3*p*p]."""
         p = self.config.patch_size
         x: Tensor = latents.unflatten(4, (-1, p)).unflatten(3, (-1, p))  # B, 3, T, H/p, p, W/p, p
         return x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4).flatten(2, 3)
 
     def _pixels(self, x: Tensor) -> Tensor:
-        """[B, T*S, 3*p*p] -> [B, 3, T, H, W]."""
+        """Map [B, T*S, 3*p*p] -> [B, 3, T, H, W]."""
         c = self.config
         p = c.patch_size
         x = x.reshape(-1, c.num_frames, c.height // p, c.width // p, 3, p, p)  # B, T, H/p, W/p, 3, p, p
@@ -157,7 +157,7 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _sinusoids(timestep: Tensor) -> Tensor:
-    """[B] in [0, 1] -> [B, 64], wavelengths from 2 pi / 1000 up."""
+    """Map [B] in [0, 1] -> [B, 64], wavelengths from 2 pi / 1000 up."""
     frequencies = torch.exp(-math.log(1000) * torch.arange(32, device=timestep.device) / 32)
     phase = 1000 * timestep.float()[:, None] * frequencies[None]
     return torch.cat([phase.cos(), phase.sin()], dim=-1)

@@ -43,7 +43,7 @@ class Recipe:
     seed: int = 0
 
     def learning_rate(self, step: int) -> float:
-        """Factor on both learning rates at `step`: warm-up, constant, linear to zero."""
+        """Return factor on both learning rates at `step`: warm-up, constant, linear to zero."""
         left = (self.steps - step) / (self.steps - self.decay_from)
         return max(0.0, min(1.0, (step + 1) / self.warmup, left))
 
@@ -59,7 +59,7 @@ class Batch:
 
 
 def batch_at(step: int, recipe: Recipe) -> Batch:
-    """The batch of a step, a function of its number alone.
+    """Return the batch of a step, a function of its number alone.
 
     Noise levels: 80 % logit-normal(0.2, 1), 20 % uniform, so that both ends of the path are seen.
     """
@@ -80,7 +80,7 @@ def batch_at(step: int, recipe: Recipe) -> Batch:
 
 
 def loss_of(model: Any, batch: Batch) -> Tensor:
-    """Mean squared error of the velocity."""
+    """Return mean squared error of the velocity."""
     t = batch.timestep[:, None, None, None, None]
     noisy = (1 - t) * batch.clean + t * batch.noise
     with torch.autocast("cpu", torch.bfloat16):

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def accuracy(n: int) -> float:
-    """Share of `n` validation clips that the stored network names right."""
+    """Return share of `n` validation clips that the stored network names right."""
     network = sprites_c3d.load()
     indices = sprites.VALIDATION_FIRST + np.arange(n)
     right = 0

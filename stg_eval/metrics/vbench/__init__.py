@@ -27,7 +27,8 @@ DIMENSION = "VBench's own definition and networks, printed from 0 to 1 as in the
 
 
 def import_vbench(module: str) -> Any:
-    """A module of the vbench package, without its side effect on the root logger and its warnings of old imports."""
+    """Return a module of the vbench package, without its side effect on the root logger and its warnings of old
+    imports."""
     if find_spec("vbench") is None:
         raise StgEvalError(f"vbench is not installed; get it with: pip install --no-deps vbench=={VERSION}")
     root = logging.getLogger()
@@ -42,7 +43,7 @@ def import_vbench(module: str) -> Any:
 
 
 def to_tensor(frames: np.ndarray, device: str) -> torch.Tensor:
-    """Frames uint8 [t, H, W, 3] -> float32 [t, 3, H, W] with values 0 to 255, on the device."""
+    """Map frames uint8 [t, H, W, 3] -> float32 [t, 3, H, W] with values 0 to 255, on the device."""
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(frames))
@@ -54,7 +55,7 @@ def to_tensor(frames: np.ndarray, device: str) -> torch.Tensor:
 
 
 def batch_size(height: int, width: int, device: str) -> int:
-    """Frames or frame pairs of one forward pass. It moves no score beyond rounding."""
+    """Return frames or frame pairs of one forward pass. It moves no score beyond rounding."""
     if device == "cpu":
         return 1  # a core is busy with one; larger batches only leave its cache
     return max(1, min(32, 16 * 256 * 256 // (height * width)))
@@ -62,7 +63,7 @@ def batch_size(height: int, width: int, device: str) -> int:
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Inference in full float32: on a GPU, TensorFloat-32 would make scores depend on the batch size."""
+    """Return Inference in full float32: on a GPU, TensorFloat-32 would make scores depend on the batch size."""
     import torch
 
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

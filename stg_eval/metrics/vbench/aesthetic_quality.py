@@ -77,7 +77,7 @@ class AestheticQuality:
 
 
 def frame_scores(features: Tensor, head: nn.Linear) -> Tensor:
-    """CLIP features [n, 768] -> score of each frame, [n], 1 to 10."""
+    """Map CLIP features [n, 768] -> score of each frame, [n], 1 to 10."""
     from torch.nn import functional as F
 
     scores: Tensor = head(F.normalize(features.float(), dim=-1, p=2))[:, 0]
@@ -85,12 +85,12 @@ def frame_scores(features: Tensor, head: nn.Linear) -> Tensor:
 
 
 def video_score(scores: Tensor) -> float:
-    """Scores of all frames -> score of the video."""
+    """Map scores of all frames -> score of the video."""
     return (scores / 10).mean().item()
 
 
 def linear_head(checkpoint: weights.Checkpoint) -> nn.Linear:
-    """LAION's predictor: one linear layer."""
+    """Return LAION's predictor: one linear layer."""
     from torch import nn
 
     state = weights.load_torch(checkpoint)
@@ -100,7 +100,7 @@ def linear_head(checkpoint: weights.Checkpoint) -> nn.Linear:
 
 
 def load(device: str) -> AestheticQuality:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return AestheticQuality(weights.require(CLIP_L_14), weights.require(LAION), device)
 
 

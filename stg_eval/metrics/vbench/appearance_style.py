@@ -78,7 +78,7 @@ class AppearanceStyle:
 
 
 def preprocess(frame: np.ndarray) -> Tensor:
-    """Frame uint8 [H, W, 3] -> CLIP's input [3, 224, 224] (VBench's `clip_transform_Image`)."""
+    """Map frame uint8 [H, W, 3] -> CLIP's input [3, 224, 224] (VBench's `clip_transform_Image`)."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import center_crop, normalize, resize, to_tensor
@@ -91,7 +91,7 @@ def preprocess(frame: np.ndarray) -> Tensor:
 
 
 def load(device: str) -> AppearanceStyle:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return AppearanceStyle(weights.require(CLIP_B_32), weights.require(CLIP_VOCABULARY), device)
 
 

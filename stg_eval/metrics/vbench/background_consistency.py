@@ -58,7 +58,7 @@ class BackgroundConsistency:
 
 
 def load(device: str) -> BackgroundConsistency:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return BackgroundConsistency(weights.require(CLIP_B_32), device)
 
 

@@ -51,7 +51,7 @@ _TEXT = {
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """Images [n, 3, H, W], 0 to 255 -> CLIP's input [n, 3, 224, 224] (VBench's `clip_transform`).
+    """Map images [n, 3, H, W], 0 to 255 -> CLIP's input [n, 3, 224, 224] (VBench's `clip_transform`).
 
     Bicubic on floats, without antialias and without clamping: rounding to grey levels would move scores by 5e-4.
     """
@@ -61,7 +61,7 @@ def preprocess(images: Tensor) -> Tensor:
 
 
 def read_vision(path: Path) -> Any:
-    """The image half of a CLIP in transformers' safetensors layout."""
+    """Return the image half of a CLIP in transformers' safetensors layout."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -70,7 +70,8 @@ def read_vision(path: Path) -> Any:
 
 
 def vision(state: State) -> Any:
-    """The image half from transformers' names; every layer but the last sees all tokens, the last the class token's."""
+    """Return the image half from transformers' names; every layer but the last sees all tokens, the last the class
+    token's."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     state.pop("vision_model.embeddings.position_ids", None)  # a constant that older files hold
@@ -85,7 +86,7 @@ def vision(state: State) -> Any:
 
 
 def text(state: State) -> Any:
-    """The text half from transformers' names."""
+    """Return the text half from transformers' names."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     tokens = state["text_model.embeddings.token_embedding.weight"]
@@ -119,7 +120,7 @@ def _filled(kind: Any, config: Any, state: State, half: str) -> Any:
 
 
 def only_class_token(network: Any, device: str) -> Any:
-    """The image half made faster where only its class token is read, as `image_embeds` does."""
+    """Return the image half made faster where only its class token is read, as `image_embeds` does."""
     network = network.to(device)
     use_onednn(network, device)
     layers = network.vision_model.encoder.layers
@@ -151,24 +152,24 @@ class _LastLayer(nn.Module):
 
 
 def read_openai(checkpoint: weights.Checkpoint) -> Mapping[str, Tensor]:
-    """The tensors of a file as OpenAI publishes them: TorchScript, of which only the tensors are used."""
+    """Return the tensors of a file as OpenAI publishes them: TorchScript, of which only the tensors are used."""
     return torch.jit.load(checkpoint.path, map_location="cpu").state_dict()  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=1)  # background consistency and appearance style share it
 def load_b_32(checkpoint: weights.Checkpoint, device: str) -> Any:
-    """The image half of OpenAI's ViT-B-32.pt: pixel_values [n, 3, 224, 224] -> image_embeds [n, 512]."""
+    """Map the image half of OpenAI's ViT-B-32.pt: pixel_values [n, 3, 224, 224] -> image_embeds [n, 512]."""
     return only_class_token(vision(vision_from_openai(read_openai(checkpoint), "visual.")), device)
 
 
 def vision_from_openai(state: Mapping[str, Tensor], prefix: str) -> State:
-    """OpenAI's names of the image half (under `prefix`, such as "visual.") -> transformers'."""
+    """Map OpenAI's names of the image half (under `prefix`, such as "visual.") -> transformers'."""
     out = _from_openai(state, prefix, "vision_model.", _VISION)
     return out | {"visual_projection.weight": state[f"{prefix}proj"].T.float().contiguous()}
 
 
 def text_from_openai(state: Mapping[str, Tensor], prefix: str) -> State:
-    """OpenAI's names of the text half (under `prefix`; in CLIP itself there is none) -> transformers'."""
+    """Map OpenAI's names of the text half (under `prefix`; in CLIP itself there is none) -> transformers'."""
     out = _from_openai(state, prefix, "text_model.", _TEXT)
     return out | {"text_projection.weight": state[f"{prefix}text_projection"].T.float().contiguous()}
 
@@ -195,7 +196,7 @@ def _from_openai(state: Mapping[str, Tensor], prefix: str, new: str, names: Mapp
 
 @lru_cache(maxsize=1)
 def tokenizer(vocabulary: Path) -> Any:
-    """CLIP's byte-pair encoding from bpe_simple_vocab_16e6.txt.gz, as a tokenizers.Tokenizer."""
+    """Return CLIP's byte-pair encoding from bpe_simple_vocab_16e6.txt.gz, as a tokenizers.Tokenizer."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.decoders import ByteLevel as Letters
     from tokenizers.models import BPE
@@ -219,7 +220,8 @@ def tokenizer(vocabulary: Path) -> Any:
 
 
 def tokens(vocabulary: Path, prompt: str, length: int) -> Tensor:
-    """A prompt -> token ids, int64 [1, length], padded with 0; one that is too long is cut and keeps its end token."""
+    """Map a prompt -> token ids, int64 [1, length], padded with 0; one that is too long is cut and keeps its end
+    token."""
     import ftfy
 
     coder = tokenizer(vocabulary)

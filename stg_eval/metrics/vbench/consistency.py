@@ -26,7 +26,7 @@ class Similarities:
         self._to_anchor: list[Tensor] = []
 
     def update(self, features: Tensor) -> None:
-        """Features [n, D] of the next frames, of any length."""
+        """Return features [n, D] of the next frames, of any length."""
         features = F.normalize(features, dim=-1)
         before = features[:-1] if self._previous is None else torch.cat([self._previous, features[:-1]])
         self._to_previous.append(
@@ -38,14 +38,15 @@ class Similarities:
         self._previous = features[-1:]
 
     def to_previous(self) -> Tensor:
-        """Cosine of each frame but the first to the one before, at least 0, float64 on the CPU."""
+        """Return Cosine of each frame but the first to the one before, at least 0, float64 on the CPU."""
         return torch.cat(self._to_previous).double().cpu().clamp(min=0)
 
     def to_anchor(self) -> Tensor:
-        """Cosine of each frame to the anchor, at least 0; without the first frame where that is the anchor."""
+        """Return Cosine of each frame to the anchor, at least 0; without the first frame where that is the anchor."""
         return torch.cat(self._to_anchor).double().cpu().clamp(min=0)[int(self._own) :]
 
 
 def consistency(similarities: Similarities) -> float:
-    """Mean of the cosines to the previous and to the first frame, over all frames but the first; nan for one frame."""
+    """Return mean of the cosines to the previous and to the first frame, over all frames but the first; nan for one
+    frame."""
     return (similarities.to_previous() + similarities.to_anchor()).div(2).mean().item()

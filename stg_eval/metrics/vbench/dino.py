@@ -40,7 +40,8 @@ class Dino(nn.Module):
 
 
 def positions(table: Tensor, height: int, width: int) -> Tensor:
-    """Position embeddings [1, 1 + N, D] of a square -> [1, 1 + N', D] for an image of height x width pixels, bicubic.
+    """Map position embeddings [1, 1 + N, D] of a square -> [1, 1 + N', D] for an image of height x width pixels,
+    bicubic.
 
     The original passes scale factors with 0.1 added, from which the sampling points follow: a size would move them. It
     does so for 224 x 230 pixels too, which make the same 14 x 14 patches as the square.
@@ -57,7 +58,7 @@ def positions(table: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=1)  # subject consistency and i2v subject share it
 def load_dino(checkpoint: weights.Checkpoint, device: str) -> Dino:
-    """The network from the published file; its size is read off the tensors."""
+    """Return the network from the published file; its size is read off the tensors."""
     state = weights.load_torch(checkpoint)
     width = state["cls_token"].shape[-1]
     with torch.device("meta"):  # no time for random weights that are replaced at once

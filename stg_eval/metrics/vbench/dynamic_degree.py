@@ -122,7 +122,8 @@ class DynamicDegree:
         self._judge()
 
     def _flow(self, images: Tensor, maps: Tensor) -> Tensor:
-        """Flow [n, 2, H, W] in pixels from images [n, 3, H, W] to the next ones; `maps` are the features of all n + 1.
+        """Return Flow [n, 2, H, W] in pixels from images [n, 3, H, W] to the next ones; `maps` are the features of all
+        n + 1.
 
         RAFT.forward in test mode, without the work whose results it throws away.
         """
@@ -147,29 +148,31 @@ class DynamicDegree:
 
 
 def sampling_interval(fps: float) -> int:
-    """Every how many frames one is looked at: 8 a second, as near as whole steps come."""
+    """Return every how many frames one is looked at: 8 a second, as near as whole steps come."""
     return max(1, round(fps / 8))
 
 
 def padding(height: int, width: int) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom: to the next multiple of 8, the odd pixel at the far side (RAFT's InputPadder)."""
+    """Return left, right, top, bottom: to the next multiple of 8, the odd pixel at the far side (RAFT's
+    InputPadder)."""
     down, across = -height % 8, -width % 8
     return across // 2, across - across // 2, down // 2, down - down // 2
 
 
 def mean_of_largest(flow: Tensor) -> Tensor:
-    """Flow [n, 2, H, W] -> mean of the largest 5 % of its lengths, [n]."""
+    """Map flow [n, 2, H, W] -> mean of the largest 5 % of its lengths, [n]."""
     lengths = flow.square().sum(1).sqrt().flatten(1)
     return lengths.topk(int(lengths.shape[1] * 0.05), sorted=False).values.mean(1)
 
 
 def is_moving(pairs: int, exceeding: int, sampled: int) -> bool:
-    """The official verdict from all pairs. Two sampled frames need 0 pairs, so they always move; one never does."""
+    """Return the official verdict from all pairs. Two sampled frames need 0 pairs, so they always move; one never
+    does."""
     return pairs > 0 and exceeding >= round(4 * (sampled / 16.0))
 
 
 def load(device: str) -> DynamicDegree:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return DynamicDegree(weights.require(RAFT), device)
 
 

@@ -78,7 +78,7 @@ def action(prompt: str) -> str:
 
 @cache
 def actions() -> list[str]:
-    """Kinetics-400's classes in the network's order, in lower case."""
+    """Return Kinetics-400's classes in the network's order, in lower case."""
     module = import_vbench("vbench.third_party.umt")
     lines = (Path(module.__file__).parent / "kinetics_400_categories.txt").read_text(encoding="utf-8").splitlines()
     by_number = {int(number): name.lower() for name, number in (line.strip().split("\t") for line in lines if line)}
@@ -86,14 +86,14 @@ def actions() -> list[str]:
 
 
 def recognised(logits: Tensor) -> list[str]:
-    """Logits [400] -> the actions that count."""
+    """Map logits [400] -> the actions that count."""
     best = logits.sigmoid().topk(5)
     pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
     return [actions()[index] for value, index in pairs if round(value, 4) >= CONFIDENCE]
 
 
 def load(device: str) -> HumanAction:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return HumanAction(weights.require(UMT), device)
 
 

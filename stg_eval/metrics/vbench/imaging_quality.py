@@ -62,7 +62,7 @@ class ImagingQuality:
 
 
 def resized(height: int, width: int) -> tuple[int, int]:
-    """Height and width that MUSIQ sees: the longer side at most 512, the sides truncated and not rounded."""
+    """Return height and width that MUSIQ sees: the longer side at most 512, the sides truncated and not rounded."""
     if max(height, width) <= LONGER_SIDE:
         return height, width
     scale = LONGER_SIDE / max(height, width)
@@ -70,7 +70,7 @@ def resized(height: int, width: int) -> tuple[int, int]:
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """Images [n, 3, H, W], 0 to 255 -> 0 to 1, bilinear without antialias (VBench's `transform`, mode "longer")."""
+    """Map images [n, 3, H, W], 0 to 255 -> 0 to 1, bilinear without antialias (VBench's `transform`, mode "longer")."""
     from torchvision.transforms.functional import resize
 
     height, width = images.shape[-2:]
@@ -79,7 +79,7 @@ def preprocess(images: Tensor) -> Tensor:
 
 
 def load(device: str) -> ImagingQuality:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return ImagingQuality(weights.require(MUSIQ), device)
 
 

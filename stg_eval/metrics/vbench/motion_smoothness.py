@@ -87,23 +87,24 @@ class MotionSmoothness:
 
 
 def padding(height: int, width: int, divisor: int = 16) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom: to the next multiple, the odd pixel at the far side (AMT's InputPadder)."""
+    """Return left, right, top, bottom: to the next multiple, the odd pixel at the far side (AMT's InputPadder)."""
     down, across = -height % divisor, -width % divisor
     return across // 2, across - across // 2, down // 2, down - down // 2
 
 
 def quantise(images: torch.Tensor) -> torch.Tensor:
-    """Images 0 to 1 -> whole numbers 0 to 255, truncated and not rounded, as the official conversion to uint8 does."""
+    """Map images 0 to 1 -> whole numbers 0 to 255, truncated and not rounded, as the official conversion to uint8
+    does."""
     return (images * 255.0).clamp(0, 255).floor()
 
 
 def smoothness(errors: np.ndarray) -> float:
-    """Mean absolute error of each predicted frame, float64 in grey levels -> score."""
+    """Map mean absolute error of each predicted frame, float64 in grey levels -> score."""
     return float((255.0 - np.mean(errors)) / 255.0)
 
 
 def load(device: str) -> MotionSmoothness:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return MotionSmoothness(weights.require(AMT), device)
 
 

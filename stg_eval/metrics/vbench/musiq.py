@@ -13,7 +13,7 @@ from stg_eval.metrics.linear import use_onednn
 
 
 def load_musiq(checkpoint: weights.Checkpoint, device: str) -> Any:
-    """The network, which takes `tokens`; each image's score, 0 to 100, is in the first column."""
+    """Return the network, which takes `tokens`; each image's score, 0 to 100, is in the first column."""
     from pyiqa.archs.musiq_arch import MUSIQ
 
     network = MUSIQ(pretrained=False)
@@ -24,7 +24,7 @@ def load_musiq(checkpoint: weights.Checkpoint, device: str) -> Any:
 
 
 def tokens(images: Tensor, options: dict[str, Any]) -> Tensor:
-    """Images [n, 3, H, W], 0 to 1 -> patches of three scales with position, scale and mask, [n, tokens, 3075].
+    """Map images [n, 3, H, W], 0 to 1 -> patches of three scales with position, scale and mask, [n, tokens, 3075].
 
     Only the valid ones: which they are depends on H and W alone.
     """
@@ -37,8 +37,9 @@ def tokens(images: Tensor, options: dict[str, Any]) -> Tensor:
 
 
 def valid_tokens(height: int, width: int, patch: int, scales: list[int | None]) -> list[int]:
-    """Positions of the patches that hold pixels. Each scale but the last (None, the image itself) is filled up with
-    masked tokens to the number of patches of a square image. Counted here, as reading the mask would stop a GPU."""
+    """Return positions of the patches that hold pixels. Each scale but the last (None, the image itself) is filled up
+    with masked tokens to the number of patches of a square image. Counted here, as reading the mask would stop a
+    GPU."""
     found: list[int] = []
     start = 0
     for side in scales:

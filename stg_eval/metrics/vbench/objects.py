@@ -96,7 +96,7 @@ class ObjectScorer:
 
 
 def prepare(frame: np.ndarray, by_opencv: bool) -> Tensor:
-    """Frame uint8 [H, W, 3] -> float32 [3, H', W'], 0 to 255, the shorter side 720 where it exceeds 768 pixels."""
+    """Map frame uint8 [H, W, 3] -> float32 [3, H', W'], 0 to 255, the shorter side 720 where it exceeds 768 pixels."""
     import cv2
     import torch
     from torchvision.transforms.functional import resize
@@ -111,13 +111,13 @@ def prepare(frame: np.ndarray, by_opencv: bool) -> Tensor:
 
 
 def judge_objects(wanted: dict[str, Any], prompt: str, frames: Frames) -> float:
-    """Share of frames with all of "person" or of "bird and cat"."""
+    """Return share of frames with all of "person" or of "bird and cat"."""
     objects = [name.strip() for name in wanted["object"].split(" and ")]
     return float(np.mean([all(o in {d.name for d in frame} for o in objects) for frame in frames]))
 
 
 def judge_color(wanted: dict[str, Any], prompt: str, frames: Frames) -> float:
-    """Of the frames that show the object in any colour, the share that shows it in the right one."""
+    """Return Of the frames that show the object in any colour, the share that shows it in the right one."""
     color = wanted["color"]
     thing = prompt.replace("a ", "").replace("an ", "").replace(color, "").strip()
     texts = [[d.description for d in frame] for frame in frames if frame and frame[0].name == thing]
@@ -127,7 +127,7 @@ def judge_color(wanted: dict[str, Any], prompt: str, frames: Frames) -> float:
 
 
 def judge_relationship(wanted: dict[str, Any], prompt: str, frames: Frames) -> float:
-    """Mean over frames of the best pair of objects' agreement with, for example, "on the left of"."""
+    """Return mean over frames of the best pair of objects' agreement with, for example, "on the left of"."""
     relation = wanted["spatial_relationship"]
     objects = relation["object_a"], relation["object_b"]
     best = []
@@ -138,8 +138,8 @@ def judge_relationship(wanted: dict[str, Any], prompt: str, frames: Frames) -> f
 
 
 def agreement(relationship: str, one: tuple[int, ...], two: tuple[int, ...]) -> float:
-    """1 where two boxes lie rather beside (left, right) or rather above each other (top, bottom), else 0; less where
-    they overlap. Which is on which side does not matter, as in the official code."""
+    """Return 1 where two boxes lie rather beside (left, right) or rather above each other (top, bottom), else 0; less
+    where they overlap. Which is on which side does not matter, as in the official code."""
     across, down = (abs(two[i] + two[i + 2] - one[i] - one[i + 2]) / 2 for i in (0, 1))
     sides = (max(0, min(one[i + 2], two[i + 2]) - max(one[i], two[i])) for i in (0, 1))
     shared = next(sides) * next(sides)
@@ -160,7 +160,7 @@ JUDGES = {
 
 
 def load(name: str, device: str) -> ObjectScorer:
-    """The scorer of one dimension with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer of one dimension with the official weights. Raises StgEvalError where they are missing."""
     return ObjectScorer(name, JUDGES[name], weights.require(GRIT), weights.require(BERT_VOCABULARY), device)
 
 

@@ -46,7 +46,7 @@ class OfficialScorer:
 
 
 def load(name: str, device: str) -> OfficialScorer:
-    """A dimension by the official code. Raises StgEvalError where vbench or the weights are missing."""
+    """Return a dimension by the official code. Raises StgEvalError where vbench or the weights are missing."""
     if name not in LOADERS:
         raise StgEvalError(f"the official engine has no metric {name!r} (it has: {', '.join(LOADERS)})")
     networks = [weights.require(row) for row in registry.card(name).weights]
@@ -117,7 +117,7 @@ LOADERS: dict[str, Callable[..., Callable[[str], float]]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The official code prints to stdout, which is for results, and draws a progress bar for every clip."""
+    """Return the official code prints to stdout, which is for results, and draws a progress bar for every clip."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -67,7 +67,7 @@ class PromptConsistency:
 
 
 def load(name: str, device: str) -> PromptConsistency:
-    """The scorer of one dimension with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer of one dimension with the official weights. Raises StgEvalError where they are missing."""
     return PromptConsistency(name, weights.require(VICLIP), weights.require(CLIP_VOCABULARY), device)
 
 

@@ -29,7 +29,7 @@ def _table() -> dict[tuple[str, str], Any]:
 
 
 def auxiliary(dimension: str, case: Case | None) -> Any:
-    """What `dimension` looks for in clips of the case's prompt, such as {"color": "red"}.
+    """Say what `dimension` looks for in clips of the case's prompt, such as {"color": "red"}.
 
     Raises StgEvalError for a prompt that VBench does not list under the dimension: nothing says what to look for.
     """

@@ -14,7 +14,8 @@ from stg_eval.types import StgEvalError
 
 
 def middle_indices(wanted: int, num_frames: int) -> list[int]:
-    """Middle frames of `wanted` equal parts of a clip; a clip with fewer frames gives all, the last one repeated."""
+    """Return Middle frames of `wanted` equal parts of a clip; a clip with fewer frames gives all, the last one
+    repeated."""
     parts = min(wanted, num_frames)
     edges = np.linspace(0, num_frames, parts + 1).astype(int).tolist()
     indices = [(start + end - 1) // 2 for start, end in pairwise(edges)]
@@ -32,14 +33,14 @@ class MiddleFrames:
         self._kept: dict[int, np.ndarray] = {}
 
     def update(self, frames: np.ndarray) -> None:
-        """The next frames, uint8 [t, H, W, 3]."""
+        """Return the next frames, uint8 [t, H, W, 3]."""
         for index in self._indices:
             if self._seen <= index < self._seen + len(frames):
                 self._kept[index] = frames[index - self._seen].copy()
         self._seen += len(frames)
 
     def take(self) -> list[np.ndarray]:
-        """The `wanted` frames in order, uint8 [H, W, 3] each. Raises StgEvalError where the header lied."""
+        """Return the `wanted` frames in order, uint8 [H, W, 3] each. Raises StgEvalError where the header lied."""
         if self._seen != self._expected:
             raise StgEvalError("the header's frame count is wrong, and the score depends on it; re-encode the clip")
         return [self._kept[index] for index in self._indices]

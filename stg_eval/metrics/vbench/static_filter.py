@@ -81,7 +81,7 @@ class StaticFilter:
 
 
 def load(device: str) -> StaticFilter:
-    """The filter with the official weights. Raises StgEvalError where they are missing."""
+    """Return the filter with the official weights. Raises StgEvalError where they are missing."""
     return StaticFilter(weights.require(RAFT), device)
 
 

@@ -59,7 +59,7 @@ class SubjectConsistency:
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """Images [n, 3, H, W], 0 to 255 -> DINO's input, shorter side 224 (VBench's `dino_transform`: no antialias)."""
+    """Map images [n, 3, H, W], 0 to 255 -> DINO's input, shorter side 224 (VBench's `dino_transform`: no antialias)."""
     from torchvision.transforms.functional import normalize, resize
 
     from stg_eval.metrics.vbench.dino import MEAN, STD
@@ -69,7 +69,7 @@ def preprocess(images: Tensor) -> Tensor:
 
 
 def load(device: str) -> SubjectConsistency:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return SubjectConsistency(weights.require(DINO), device)
 
 

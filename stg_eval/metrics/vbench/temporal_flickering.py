@@ -38,7 +38,7 @@ class TemporalFlickering:
 
 
 def pair_mae(first: np.ndarray, second: np.ndarray) -> np.float32:
-    """Mean absolute difference of two uint8 images, averaged in float32 as `calculate_mae` does."""
+    """Return mean absolute difference of two uint8 images, averaged in float32 as `calculate_mae` does."""
     import cv2
 
     difference: np.float32 = np.mean(cv2.absdiff(first, second).astype(np.float32))
@@ -46,14 +46,14 @@ def pair_mae(first: np.ndarray, second: np.ndarray) -> np.float32:
 
 
 def flickering(errors: list[np.float32]) -> float:
-    """Errors of neighbouring pairs -> score."""
+    """Map errors of neighbouring pairs -> score."""
     if not errors:
         return float("nan")
     return (255.0 - float(np.mean(np.array(errors, np.float32)))) / 255.0
 
 
 def load(device: str) -> TemporalFlickering:
-    """The scorer. It has no network, and runs on the CPU whatever the device."""
+    """Return the scorer. It has no network, and runs on the CPU whatever the device."""
     return TemporalFlickering()
 
 

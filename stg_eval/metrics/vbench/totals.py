@@ -53,7 +53,7 @@ I2V = {"camera_motion": 0.1, "i2v_subject": 1.0, "i2v_background": 1.0}
 
 
 def _parts(weights: Mapping[str, float], share: float = 1.0) -> tuple[Part, ...]:
-    """A weighted mean of dimensions, as that share of a score."""
+    """Return a weighted mean of dimensions, as that share of a score."""
     total = sum(weights.values())
     return tuple(Part(n, share * weight / total, *RANGES.get(n, (0.0, 1.0))) for n, weight in weights.items())
 

@@ -25,7 +25,8 @@ FRAMES, SHORTER, SIZE, PATCH = 16, 256, 224, 16
 
 
 def preprocess(frame: np.ndarray) -> Tensor:
-    """Frame uint8 [H, W, 3] -> [3, 224, 224]: shorter side 256 by OpenCV's bilinear, centre crop, ImageNet's scale."""
+    """Map frame uint8 [H, W, 3] -> [3, 224, 224]: shorter side 256 by OpenCV's bilinear, centre crop, ImageNet's
+    scale."""
     height, width = frame.shape[:2]
     short = min(height, width)
     if short != SHORTER:
@@ -38,7 +39,7 @@ def preprocess(frame: np.ndarray) -> Tensor:
 
 
 def network(state: Mapping[str, Tensor]) -> Any:
-    """UMT's classifier from the published tensors; its size is read off them."""
+    """Return UMT's classifier from the published tensors; its size is read off them."""
     module = import_vbench("vbench.third_party.umt.models.modeling_finetune")
     width = state["fc_norm.weight"].shape[0]
     with redirect_stdout(io.StringIO()):  # it prints how it stretches its positions

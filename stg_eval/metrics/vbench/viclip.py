@@ -41,6 +41,6 @@ class ViCLIP(nn.Module):
 
 @lru_cache(maxsize=1)  # both dimensions share it
 def load_viclip(checkpoint: weights.Checkpoint, device: str) -> ViCLIP:
-    """The network from the published file."""
+    """Return the network from the published file."""
     state: Any = weights.load_torch(checkpoint)["model"]
     return ViCLIP(dict(state), device).eval().requires_grad_(False)

@@ -65,7 +65,7 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
 
 
 def store_of(results: Results, store_root: Path) -> Path:
-    """Where a run's clips lie: the store it was made in if that is still there, else `store_root`."""
+    """Say where a run's clips lie: the store it was made in if that is still there, else `store_root`."""
     return results.store if results.store.is_dir() else store_root
 
 
@@ -81,7 +81,7 @@ class _Shelf:
         self._names: set[str] = set()
 
     def put(self, path: Path) -> int | str:
-        """Index of the clip, or why it cannot be shown."""
+        """Return index of the clip, or why it cannot be shown."""
         if path not in self._seen:
             try:
                 self._seen[path] = self._add(path)
@@ -116,12 +116,12 @@ class _Shelf:
 
 
 def _shorter(name: str) -> str:
-    """The end of a file name that leaves ten bytes of the 255 which a disk takes for a number in front."""
+    """Return the end of a file name that leaves ten bytes of the 255 which a disk takes for a number in front."""
     return name.encode()[-245:].decode(errors="ignore")
 
 
 def sheet(frames: np.ndarray) -> tuple[str, int]:
-    """Frames uint8 [T, H, W, 3] tiled row by row into one lossless WebP: its base64, and the number of columns."""
+    """Tile frames uint8 [T, H, W, 3] row by row into one lossless WebP: its base64, and the number of columns."""
     from PIL import Image
 
     num_frames, height, width = frames.shape[:3]
@@ -136,7 +136,7 @@ def sheet(frames: np.ndarray) -> tuple[str, int]:
 
 
 def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
-    """What the script needs of one run. Scores are scaled as printed; null where there is none."""
+    """Say what the script needs of one run. Scores are scaled as printed; null where there is none."""
     columns = [c for c in results.columns if c.kind == "clip" and c.name in results.scores]
     order = {name: i for i, name in enumerate(results.variants)}
     problems = {(m.variant, m.case, m.seed): m.problem for m in results.run.missing}
@@ -181,7 +181,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
 
 
 def _numbers(results: Results) -> dict[str, Any]:
-    """What stands above the clips."""
+    """Say what stands above the clips."""
     run = results.run
     pairs = len(results.scores[["case", "seed"]].drop_duplicates())
     facts = [
