@@ -47,7 +47,7 @@ def score_folder(
     real_clips = _reference(reference, real_items) if reference else None
     cards = _metrics(metrics, len(items), real_clips)
     loaded = score.load_metrics(cards, device, engine)
-    with Store(store_path) as store:
+    with Store(store_path, alone=False) as store:
         unique = {item.key: item for item in reversed(items)}
         with executors.start("local", Setup(store_path, device, reader), loaded) as workers, Status(None) as status:
             outcome = Work(store, loaded).do(workers, (), [i for i in items if unique[i.key] is i], status)

@@ -44,6 +44,8 @@ CREATE TABLE scores (
 ) WITHOUT ROWID;
 """
 
+TURN = 60.0
+"""Seconds that a writer waits for another's batch to be recorded."""
 CLIP_COLUMNS = ("sha256", "num_frames", "height", "width", "fps", "encoding", "seconds")
 
 
@@ -68,10 +70,11 @@ class Store:
     """A folder of clips and what is known of them. Use as a context manager.
 
     Raises StgEvalError when the folder cannot be used: unwritable, damaged, written by a newer version, or (for
-    `write=True`) held by another driver.
+    `write=True`) held by another driver. Who makes no clips passes `alone=False` and writes beside a driver: SQLite lets
+    them take turns, and the rows of both stay.
     """
 
-    def __init__(self, path: Path, *, write: bool = True) -> None:
+    def __init__(self, path: Path, *, write: bool = True, alone: bool = True) -> None:
         self.path = path
         self._lock: int | None = None
         if not write and not (path / "store.sqlite").is_file():
@@ -79,7 +82,7 @@ class Store:
         try:
             if write:
                 path.mkdir(parents=True, exist_ok=True)
-                self._lock = _lock(path / "lock")
+                self._lock = self._claim(alone)
             self._db = _connect(path / "store.sqlite", write)
             self._opened = _identity(path / "store.sqlite")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -91,6 +94,8 @@ class Store:
                 self._db.execute("PRAGMA synchronous = NORMAL")
             if version == 0 and write:
                 self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
+            if not alone:
+                self._release()
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise _explain(error, path) from error
@@ -104,6 +109,19 @@ class Store:
     def close(self) -> None:
         if hasattr(self, "_db"):
             self._db.close()
+        self._release()
+
+    def _claim(self, alone: bool) -> int | None:
+        """The lock; None where another has it and made the database, which is all that a lock is needed for beside
+        another."""
+        try:
+            return _lock(self.path / "lock")
+        except StgEvalError:
+            if alone or not (self.path / "store.sqlite").is_file():
+                raise
+            return None
+
+    def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -240,7 +258,7 @@ def _connect(file: Path, write: bool) -> sqlite3.Connection:
     """A reader changes nothing. Where it may not even write the index that readers of a write-ahead log share, it reads
     the file alone, which is complete unless a log lies beside it."""
     uri = f"file:{quote(str(file.absolute()))}" if write else _uri(file)
-    return sqlite3.connect(uri, uri=True, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=TURN)
 
 
 def _uri(file: Path) -> str:

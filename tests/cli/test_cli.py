@@ -175,6 +175,21 @@ def test_doctor_names_the_command_that_fetches_weights(run_cli: Callable, tmp_pa
     assert "stg-eval weights fetch" in answer.out
 
 
+def test_a_folder_is_scored_while_a_run_holds_the_store(
+    run_cli: Callable, tmp_path: Path, make_video: Callable
+) -> None:
+    from stg_eval.storage.store import Store
+
+    folder = make_video("a.mp4", folder=tmp_path / "videos").parent
+    store = ("--store", tmp_path / "store")
+    with Store(tmp_path / "store") as held:
+        assert run_cli(*CHEAP, *store, "--output", tmp_path / "run").code == 2, "two runs take turns"
+        answer = run_cli("score", folder, "--metrics", "temporal_flickering", *store)
+        assert answer.code == 0, answer.err
+        held.add_results([], {})
+    assert run_cli(*CHEAP, *store, "--output", tmp_path / "run").code == 0, "nobody holds it for a folder"
+
+
 def test_dry_run_makes_nothing(run_cli: Callable, tmp_path: Path) -> None:
     answer = run_cli(*DEMO, *places(tmp_path), "--dry-run")
     assert answer.code == 0
