@@ -70,8 +70,8 @@ class Store:
     """A folder of clips and what is known of them. Use as a context manager.
 
     Raises StgEvalError when the folder cannot be used: unwritable, damaged, written by a newer version, or (for
-    `write=True`) held by another driver. Who makes no clips passes `alone=False` and writes beside a driver: SQLite lets
-    them take turns, and the rows of both stay.
+    `write=True`) held by another driver. Who makes no clips passes `alone=False` and writes beside a driver: in
+    SQLite they take turns, and the rows of both stay.
     """
 
     def __init__(self, path: Path, *, write: bool = True, alone: bool = True) -> None:
