@@ -168,6 +168,7 @@ CASES = [
     Case("ltx-stg-a-19", ltx, ltx_inputs, LTX, "cfg3+stg-a[19]w1"),
     Case("cogvideox-stg-a-11", cogvideox, cogvideox_inputs, COGVIDEOX, "cfg6+stg-a[11]w1"),
     Case("wan-stg-a-8", wan, wan_inputs, WAN, "cfg5+stg-a[8]w1"),
+    Case("wan-slg-9", wan, wan_inputs, WAN, "cfg5+stg-r[9]u"),
 ]
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from stg_eval.errors import StgEvalError
 from stg_eval.methods import PREDICTIONS, SKIPS
-from stg_eval.terms import Combine, Moment, Piece, Restart, Skip, Window, number
+from stg_eval.terms import Auto, Combine, Moment, Piece, Restart, Skip, Window, number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
     """How predictions are combined. `str()` gives the signature, `Guidance.parse` reads it back.
 
-    Signature: terms joined by ``+``: ``cfg<g>``, then any of a `Skip` (several are added up), a `Combine`,
-    ``rescale<r>``, ``orth`` and ``restart[<low>,<high>]x<n>``. cfg, skips, rescale and combine may end in a `Window`,
+    Signature: terms joined by ``+``: ``cfg<g>``, then any of a `Skip` (several are added up), an `Auto`, a `Combine`,
+    ``rescale<r>``, ``orth`` and ``restart[<low>,<high>]x<n>``. All but the last two may end in a `Window`,
     outside of which the term is off (``cfg1`` means no classifier-free guidance). cfg and rescale may come several
     times with windows that do not overlap. A list is short for that: ``cfg6,8,6@n0.99-0.98-0.97-0.9`` is
     ``cfg6@n0.99-0.98+cfg8@n0.98-0.97+cfg6@n0.97-0.9``; so with the scales of a skip.
@@ -30,6 +30,7 @@ class Guidance:
     cfg_pieces: tuple[Piece, ...] = ()
     """The scale within windows; empty where it holds for the whole run."""
     skips: tuple[Skip, ...] = ()
+    auto: Auto | None = None
     combine: Combine | None = None
     rescale: float = 0.0
     """0 is off, 1 is the full per-sample standard deviation of the conditional prediction (Alg. 4). Where it changes
@@ -67,7 +68,8 @@ class Guidance:
 
     def windows(self) -> list[Window]:
         """All windows of its terms."""
-        terms: list[Any] = [*self.cfg_pieces, *self.rescale_pieces, *self.skips, *filter(None, [self.combine])]
+        terms: list[Any] = [*self.cfg_pieces, *self.rescale_pieces, *self.skips]
+        terms += filter(None, [self.auto, self.combine])
         return [term.window for term in terms if term.window is not None]
 
     # ---- the skip where there is one, the first of several
@@ -98,7 +100,7 @@ class Guidance:
         parts: list[str] = [f"cfg{number(p.value)}{p.window}" for p in self.cfg_pieces]
         parts = parts or [f"cfg{number(self.cfg_scale)}"]
         parts += map(str, self.skips)
-        parts += [str(self.combine)] if self.combine else []
+        parts += map(str, filter(None, [self.auto, self.combine]))
         rescales = [f"rescale{number(p.value)}{p.window}" for p in self.rescale_pieces]
         parts += rescales or ([f"rescale{number(self.rescale)}"] if self.rescale else [])
         parts += ["orth"] if self.orthogonal else []
@@ -210,6 +212,8 @@ def _term(body: str, windows: list[Window | None]) -> dict[str, Any] | None:
             ]
         }
     if len(windows) == 1:
+        if m := re.fullmatch(rf"auto\[([^\[\]+]+)\]w({_NUMBER})", body):
+            return {"auto": Auto(weights=m[1], scale=float(m[2]), window=windows[0])}
         if m := _COMBINE.fullmatch(body):
             pairs = [pair.split("=") for pair in m[2].split(",")] if m[2] else []
             order = list(PREDICTIONS[m[1]].parameters)

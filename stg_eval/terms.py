@@ -132,6 +132,32 @@ class Skip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Auto:
+    """AutoGuidance (arXiv 2406.02507): away from the prediction of a weaker checkpoint of the same model.
+
+    Signature: ``auto[<weights>]w<scale>[@<window>]``; weights are ``owner/name@<commit>``, ``FILE@<first hex digits of
+    its SHA-256>`` (so a signature says what was loaded), or ``random-weights(seed=N)``. The term is w (c - weaker c);
+    the paper's own scale is w + 1.
+    """
+
+    weights: str
+    scale: float
+    window: Window | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale < math.inf:
+            raise StgEvalError(f"guidance scales are finite and not negative, not {self.scale}")
+        if not re.fullmatch(r"[^\[\]+]+@[0-9a-f]{8,64}|random-weights\([\w=,]+\)", self.weights):
+            raise StgEvalError(
+                f"auto names its weaker checkpoint as owner/name@commit, FILE@digest or random-weights(seed=N), not "
+                f"{self.weights!r}; a digest is the first 8 or more hex digits of the file's SHA-256"
+            )
+
+    def __str__(self) -> str:
+        return f"auto[{self.weights}]w{number(self.scale)}{self.window or ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Combine:
     """Combines conditional and unconditional prediction otherwise than u + g (c - u).
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stg_eval.methods import PREDICTIONS, SKIPS
-from stg_eval.terms import Combine, Moment, Piece, Restart, Skip, Window
+from stg_eval.terms import Auto, Combine, Moment, Piece, Restart, Skip, Window
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 scale = st.floats(0, 1e300)
@@ -83,6 +83,9 @@ def guidances(draw: st.DrawFn) -> Guidance:
             said[key] = max((piece.value for piece in several), key=lambda value, off=off: abs(value - off))
         else:
             said[key] = draw(values)
+    if draw(st.booleans()):
+        weights = draw(st.sampled_from(["o/n@" + "0af9" * 10, "~/a-b/c d.x@0123abcd", "random-weights(seed=3)"]))
+        said["auto"] = Auto(weights=weights, scale=draw(scale), window=draw(st.none() | windows()))
     if said["cfg_scale"] == 1:
         said["skips"] = found = tuple(skip for skip in found if not skip.unconditional)
     else:
@@ -197,6 +200,7 @@ def test_a_window_holds_its_first_moment_and_not_its_last(window: str, num_steps
         ("cfg1+apg", "which cfg1 does without"),
         ("cfg7+apg[zeta=1]", "no parameter 'zeta'; it has eta, norm, momentum"),
         ("cfg7+tcfg+apg", "combine twice"),
+        ("cfg7+auto[half.safetensors]w1", "first 8 or more hex digits"),
         ('cfg7+guider:X{"guidance_scale":3}', "which is cfg's number"),
         ("cfg7+guider:X{3}", "as JSON"),
         ("cfg7+orth@0-1", "cannot read 'orth@0-1'"),

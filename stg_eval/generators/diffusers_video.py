@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stg_eval.generators.loading import enough_memory, open_pipeline, place
+from stg_eval.generators.loading import enough_memory, open_pipeline, pinned, place
 from stg_eval.generators.model import Model, to_uint8
 from stg_eval.types import JSONValue, Request, StgEvalError
 
@@ -87,6 +87,7 @@ class PipelineGenerator:
 
     def __init__(self, pipeline: Any, model: DiffusersModel, device: str) -> None:
         self.pipeline, self.model, self.device = pipeline, model, device
+        self.weaker: tuple[str, Any] = ("", None)
         pipeline.set_progress_bar_config(disable=True)
 
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
@@ -128,8 +129,21 @@ class PipelineGenerator:
             batch_order=self.model.batch_order if request.guidance.cfg_scale > 1 else "c",
             scheduler=self.pipeline.scheduler,
             generators=[generator],
+            weaker=self._weaker(request) if request.guidance.auto else None,
         ) as predictions:
             yield predictions, generator
+
+    def _weaker(self, request: Request) -> Any:
+        """The denoiser of the checkpoint that AutoGuidance goes away from; the last one is kept."""
+        assert request.guidance.auto
+        weights = request.guidance.auto.weights
+        if self.weaker[0] != weights:
+            with enough_memory(weights, self.device, dict(request.settings)):
+                pipeline = self.model.open(
+                    dtype=request.dtype, weights=pinned(weights), settings=dict(request.settings)
+                )
+                self.weaker = weights, getattr(pipeline, self.model.denoiser).to(self.device)
+        return self.weaker[1]
 
     def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray | StgEvalError:
         what = f"{request.num_frames} frames of {request.height}x{request.width}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,24 @@ def open_pipeline(
                 problem = error
     assert problem is not None
     raise StgEvalError(_advice(name, kind, local, problem)) from problem
+
+
+def pinned(weights: str) -> str:
+    """What `auto[<weights>]` loads: a file whose SHA-256 begins as its name says, else a hub id or random weights.
+
+    Raises StgEvalError for a file that is not there or has another digest.
+    """
+    name, _, digest = weights.partition("@")
+    path = Path(name).expanduser()
+    if is_random(weights) or (not path.suffix and not path.exists()):
+        return weights
+    if not path.is_file():
+        raise StgEvalError(f"auto[{weights}]: there is no file {name}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(digest):
+        raise StgEvalError(f"{name} has the SHA-256 {found[:16]}..., not {digest}; write auto[{name}@{found[:12]}]")
+    return name
 
 
 def place(pipeline: Any, device: str, settings: Mapping[str, JSONValue]) -> None:

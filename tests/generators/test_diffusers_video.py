@@ -211,6 +211,16 @@ def test_svd_scales_cfg_from_the_first_frame_to_the_last(load: Any, image: Path)
     assert not np.array_equal(ramp[0], flat[0])
 
 
+def test_autoguidance_takes_a_second_checkpoint_of_the_same_pipeline(load: Any, image: Path) -> None:
+    ltx = load("ltx")
+    plain, pushed, same = (
+        ltx.generate([request("ltx", f"cfg3{term}", image)])[0]
+        for term in ("", "+auto[random-weights(seed=1)]w1", "+auto[random-weights(seed=0)]w1")
+    )
+    assert np.abs(plain.astype(int) - pushed).max() > 1
+    assert np.abs(plain.astype(int) - same).max() <= 1  # from itself there is no way to go, but for the batch's noise
+
+
 def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) -> None:
     mochi = load("mochi")
     asked = request("mochi", "stg", image)

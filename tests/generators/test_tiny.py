@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -212,3 +213,25 @@ def test_card_says_what_a_pass_costs(tiny: TinyGenerator) -> None:
     with FlopCounterMode(display=False) as counter:
         tiny.denoiser(torch.zeros(1, 3, 8, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.int64))
     assert counter.get_total_flops() / 1e12 == pytest.approx(CARD.tflops_per_pass, rel=0.03)
+
+
+def test_autoguidance_loads_the_checkpoint_that_its_signature_pins(tiny: TinyGenerator, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    worse = {k: v + 0.02 * torch.randn(v.shape, generator=generator).half() for k, v in load_file(WEIGHTS).items()}
+    save_file(worse, tmp_path / "worse.safetensors")
+    own = f"{WEIGHTS}@{CARD.weights.partition('@')[2]}"
+    digest = hashlib.sha256((tmp_path / "worse.safetensors").read_bytes()).hexdigest()
+    plain, pushed, same = (
+        tiny.generate([request(f"cfg2{term}")])[0]
+        for term in (
+            "",
+            f"+auto[{tmp_path}/worse.safetensors@{digest[:10]}]w1",
+            f"+auto[{own}]w1",
+        )
+    )
+    assert np.abs(plain.astype(int) - pushed).max() > 1
+    assert np.abs(plain.astype(int) - same).max() <= 1  # from itself there is no way to go, but for the batch's noise
+    with pytest.raises(StgEvalError, match=rf"not 01234567; write auto\[.*worse.safetensors@{digest[:12]}\]"):
+        tiny.generate([request(f"cfg2+auto[{tmp_path}/worse.safetensors@01234567]w1")])
+    with pytest.raises(StgEvalError, match="there is no file"):
+        tiny.generate([request("cfg2+auto[gone.safetensors@01234567]w1")])

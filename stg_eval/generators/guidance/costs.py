@@ -40,6 +40,8 @@ def passes_a_step(
     if not guidance.cfg_pieces:
         passes += guidance.cfg_scale != 1
     passes += min(1.0, sum(acting(piece.window) for piece in guidance.cfg_pieces if piece.value != 1))
+    if guidance.auto and guidance.auto.scale:
+        passes += acting(guidance.auto.window)  # as if the weaker network were of the same size
     for skip in guidance.skips:
         if skip.unconditional:
             found = unconditional_blocks(outline, skip, layer_map)

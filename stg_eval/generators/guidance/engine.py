@@ -45,7 +45,7 @@ class Predictions:
     u: Tensor | None = None
     """None without CFG."""
     weak: dict[str, Tensor] = field(default_factory=dict)
-    """Name of weak pass ("spatial", "temporal", "joint") -> its prediction."""
+    """Name of weak pass ("spatial", "temporal", "joint", "auto") -> its prediction."""
     delta: Tensor | None = None
     """What was added to c and u; None where there is no weak pass."""
     rescale: float = 0.0
@@ -65,6 +65,7 @@ def guided(
     generators: Sequence[torch.Generator] | None = None,
     share_prefix: bool = True,
     batch_weak_passes: bool = False,
+    weaker: nn.Module | None = None,
 ) -> Iterator[Predictions]:
     """Within the context, `denoiser` predicts with the guidance; on exit, everything is as it was, always.
 
@@ -72,7 +73,7 @@ def guided(
     guidance itself. scheduler is needed for windows, prediction methods, rescale and Restart, generators (one a sample,
     Restart's noise) for Restart. share_prefix=False runs every weak pass from the first layer on: same result, for
     measuring what sharing saves. batch_weak_passes runs the weak passes of a step as one batch: faster where a pass is
-    too small to fill the device.
+    too small to fill the device. weaker is another checkpoint's denoiser, called like this one, for AutoGuidance.
 
     Raises StgEvalError for a layer, attention or scheduler that the guidance cannot act on, before anything is run.
     """
@@ -82,7 +83,9 @@ def guided(
             "windows, prediction methods, rescale and restart ask the scheduler, which this model does not offer; "
             "leave them out"
         )
-    run = _Run(denoiser, guidance, layer_map, batch_order, share_prefix, batch_weak_passes)
+    if guidance.auto and weaker is None:
+        raise StgEvalError(f"{guidance.auto} needs a second checkpoint, which this model does not load; leave it out")
+    run = _Run(denoiser, guidance, layer_map, batch_order, share_prefix, batch_weak_passes, weaker)
     run.check_attention()
     with ExitStack() as stack:
         if windows or guidance.combine:
@@ -109,7 +112,9 @@ class _Run:
         batch_order: BatchOrder,
         share_prefix: bool,
         batched: bool,
+        weaker: nn.Module | None,
     ) -> None:
+        self.weaker = weaker
         self.denoiser, self.forward, self.guidance, self.layer_map = denoiser, denoiser.forward, guidance, layer_map
         self.batch_order, self.share_prefix, self.batched = batch_order, share_prefix, batched
         self.passes = weak_passes(denoiser, guidance, layer_map)
@@ -138,6 +143,8 @@ class _Run:
         if alone:
             args, kwargs = self._conditional_rows(args, kwargs)
         passes = [weak for weak in self.passes if _acts(weak.skip.window, moment)]
+        auto = self.guidance.auto
+        auto = auto if auto and auto.scale and _acts(auto.window, moment) else None
         self.prefix.start(passes, self._conditional if pair and not alone else lambda x: x)
         with ExitStack() as stack:
             if pair and not alone:
@@ -148,7 +155,7 @@ class _Run:
         if pair and not alone:
             first, second = c.chunk(2)
             u, c = (first, second) if self.batch_order == "uc" else (second, first)
-            args, kwargs = self._conditional_rows(args, kwargs) if passes else (args, kwargs)
+            args, kwargs = self._conditional_rows(args, kwargs) if passes or auto else (args, kwargs)
         found = self.predictions
         found.c, found.u, found.delta, found.weak = c, u, None, {}
         if passes:
@@ -156,6 +163,11 @@ class _Run:
             found.weak = self._weak_predictions(passes, args, kwargs)
             found.delta = self._delta(passes, c)
             self.prefix.clear()
+        if auto:
+            assert self.weaker is not None
+            found.weak["auto"] = self._prediction(self.weaker(*args, **kwargs))
+            push = auto.scale * (c.float() - found.weak["auto"].float())
+            found.delta = push if found.delta is None else found.delta + push
         self.answer = self._answer(output, alone, moment, self._grid(args, kwargs) if self.combination else None)
         return self.answer
 

@@ -17,6 +17,7 @@ from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.engine import BatchOrder, guided
 from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.guidance.views import one_step
+from stg_eval.generators.loading import pinned
 from stg_eval.generators.model import to_uint8, torch_dtype
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.types import Case, Request, StgEvalError
@@ -28,12 +29,22 @@ class TinyGenerator:
     def __init__(self, weights: Path, layer_map: LayerMap, *, device: str, dtype: str) -> None:
         self.layer_map = layer_map
         self.device, self.dtype = torch.device(device), torch_dtype(dtype)
-        self.denoiser = TinyDiT()
+        self.denoiser = self._network(weights)
+        self.weaker: tuple[str, Any] = ("", None)
+
+    def _network(self, weights: Path) -> TinyDiT:
+        network = TinyDiT()
         try:
-            self.denoiser.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
-        except (SafetensorError, RuntimeError) as error:
+            network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        except (SafetensorError, RuntimeError, OSError) as error:
             raise StgEvalError(f"{weights} does not hold weights of the tiny model: {error}") from error
-        self.denoiser.eval().to(self.device, self.dtype)
+        return network.eval().to(self.device, self.dtype)
+
+    def _weaker(self, weights: str) -> TinyDiT:
+        """The network of the checkpoint that AutoGuidance goes away from; the last one is kept."""
+        if self.weaker[0] != weights:
+            self.weaker = weights, self._network(Path(pinned(weights)))
+        return self.weaker[1]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
@@ -75,6 +86,7 @@ class TinyGenerator:
                     batch_order=order,
                     scheduler=scheduler,
                     generators=generators,
+                    weaker=self._weaker(guidance.auto.weights) if guidance.auto else None,
                 )
             )
             views = (

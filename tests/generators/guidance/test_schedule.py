@@ -69,9 +69,9 @@ class Run:
     """A pipeline's loop as it is in diffusers, in each batch order. It keeps the latents before each step, what the
     scheduler got, and the rows that each block computed."""
 
-    def __init__(self, toy: Toy, text: str, order: str = "uc", steps: int = STEPS, samples: int = 2) -> None:
+    def __init__(self, toy: Toy, text: str, order: str = "uc", steps: int = STEPS, weaker: Any = None) -> None:
         generator = torch.Generator().manual_seed(1)
-        x, y = (torch.randn(*shape, generator=generator).double() for shape in ((samples, 6, 8), (samples, 8)))
+        x, y = (torch.randn(*shape, generator=generator).double() for shape in ((2, 6, 8), (2, 8)))
         self.y, self.no = y, torch.full_like(y, 0.1)
         guidance, scheduler = Guidance.parse(text), FlowMatchEulerDiscreteScheduler()
         self.latents, self.outputs, self.rows = [], [], []  # type: ignore[var-annotated]
@@ -83,6 +83,7 @@ class Run:
             MAP,
             batch_order=order if g != 1 else "c",
             scheduler=scheduler,  # type: ignore[arg-type]
+            weaker=weaker,
         ) as self.predictions:
             scheduler.set_timesteps(steps)
             for t in scheduler.timesteps:
@@ -240,3 +241,15 @@ def test_steps_that_restart_repeats_keep_their_place_in_the_window(toy: Toy) -> 
 )
 def test_a_plan_counts_what_acts(model: str, text: str, passes: float) -> None:
     assert generators.get(model).cost(Guidance.parse(text)) == pytest.approx(passes, abs=1e-9)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_autoguidance_goes_away_from_a_weaker_checkpoint(toy: Toy, order: str) -> None:
+    torch.manual_seed(9)
+    weaker = Toy().double().eval()
+    run = Run(toy, "cfg3+auto[random-weights(seed=9)]w0.5@s1-4+stg-r[3]w1", order, weaker=weaker)
+    for step, (x, (c, u)) in enumerate(zip(run.latents, run.plain(toy), strict=True)):
+        push = 0.5 * (c - weaker(x, run.y)) if step in (1, 2, 3) else 0
+        expected = u + 3 * (c - u) + c - weak(toy, x, run.y, {3}) + push
+        torch.testing.assert_close(run.outputs[step], expected, rtol=0, atol=5e-6)
+    assert weaker.rows() == [2 * 3 + 2 * 3] * 4  # two samples in three steps, and once more for what was expected
