@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from stg_eval.errors import StgEvalError as StgEvalError
@@ -63,6 +63,10 @@ class Case:
             "label": self.label,
         }
 
+    @cached_property
+    def _conditions_as_json(self) -> str:
+        return _json(self.conditions())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -99,7 +103,11 @@ class Request:
     @cached_property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        return _sha256(self.canonical())
+        # A run has up to a hundred thousand requests that differ in case and seed alone: the rest is written once.
+        shared = [getattr(self, name) for name in _SHARED]
+        before, between, after = _around_case_and_seed(repr(self.settings), *shared)
+        text = f"{before}{self.case._conditions_as_json}{between}{self.seed:d}{after}"
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def noise_seed(self) -> int:
@@ -146,5 +154,22 @@ def to_json(noun: Case | Guidance | Request | Clip | Score) -> dict[str, Any]:
     return out
 
 
+_SHARED = tuple(field.name for field in fields(Request) if field.name not in ("case", "seed"))
+
+
+@lru_cache(maxsize=256, typed=True)
+def _around_case_and_seed(settings_as_text: str, *shared: Any) -> tuple[str, str, str]:
+    """Canonical JSON of a request before its case's value, between that and the seed's, and after. `settings_as_text`
+    tells 1 from 1.0 and True, which are equal and read differently."""
+    request = Request(case=Case(id=""), seed=0, **dict(zip(_SHARED, shared, strict=True)))
+    parts = {name: f"{_json(name)}: {_json(value)}" for name, value in sorted(request.canonical().items())}
+    parts["case"], parts["seed"] = '"case": \0', '"seed": \0'  # no JSON holds a bare null character
+    before, between, after = f"{{{', '.join(parts.values())}}}".split("\0")
+    return before, between, after
+
+
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
+
 def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(_json(value).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -126,6 +127,21 @@ def test_settings_are_in_the_key_as_they_are_but_offload_as_if_it_were_none(
     plain = chosen | ({"offload": "none"} if "offload" in chosen else {})
     assert made.canonical()["settings"] == plain
     assert made.key == replace(REQUEST, settings=tuple(sorted(plain.items()))).key
+
+
+values = st.none() | st.booleans() | st.integers(-2, 2) | st.floats(-2, 2) | st.text()
+
+
+@given(st.text(), st.integers(0, 2**40), st.sampled_from([8, 8.0, 1, 1.0]), st.dictionaries(st.text(), values))
+@settings(deadline=None)
+def test_a_key_is_the_digest_of_the_canonical_json_whatever_was_asked_before(
+    prompt: str, seed: int, fps: float, chosen: dict[str, Any]
+) -> None:
+    case = Case(id="a", prompt="".join(c for c in prompt if not "\ud800" <= c <= "\udfff"))
+    plain = {"".join(c for c in name if not "\ud800" <= c <= "\udfff"): v for name, v in chosen.items()}
+    made = replace(REQUEST, case=case, seed=seed, fps=fps, settings=tuple(sorted(plain.items())))
+    text = json.dumps(made.canonical(), sort_keys=True, ensure_ascii=False)
+    assert made.key == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_key_stays_the_same_between_versions() -> None:

@@ -13,7 +13,7 @@ from stg_eval import generators
 from stg_eval.generators import ModelCard, Preset
 from stg_eval.metrics import MetricCard
 from stg_eval.metrics import registry as metrics
-from stg_eval.pipeline.requests import make_request, weights_identity
+from stg_eval.pipeline.requests import make_requests, weights_identity
 from stg_eval.pipeline.settings import chosen_card, typed
 from stg_eval.statistics.counting import Counting
 from stg_eval.suites import Suite, open_dataset, samples
@@ -106,10 +106,7 @@ def make_plan(
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
     weights = weights_identity(card.weights)
-    requests = {
-        v.name: tuple(make_request(card, weights, v.guidance, case, seed, model_settings) for case, seed in pairs)
-        for v in variants
-    }
+    requests = {v.name: make_requests(card, weights, v.guidance, pairs, model_settings) for v in variants}
     for made in requests.values():
         generators.get(model).check(made[0])
     return Plan(

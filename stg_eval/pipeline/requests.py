@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stg_eval.generators import ModelCard
 from stg_eval.pipeline.settings import REQUEST_SETTINGS
@@ -35,21 +36,26 @@ def weights_identity(weights: str) -> str:
     return f"folder:{folder.resolve().name}@{digest[:16]}"
 
 
-def make_request(
-    card: ModelCard, weights: str, guidance: Guidance, case: Case, seed: int, settings: Mapping[str, JSONValue]
-) -> Request:
-    """Make the request of one clip. Raises StgEvalError where the case lacks what the model's task needs."""
+def make_requests(
+    card: ModelCard,
+    weights: str,
+    guidance: Guidance,
+    pairs: Iterable[tuple[Case, int]],
+    settings: Mapping[str, JSONValue],
+) -> tuple[Request, ...]:
+    """The requests of one guidance, one for each (case, seed).
+
+    Raises StgEvalError where a case lacks what the model's task needs.
+    """
     field, what = _NEEDS[card.task]
-    if getattr(case, field) in (None, ""):
-        raise StgEvalError(
-            f"{card.name} needs {what}, and case {case.id!r} has none; choose a suite made for {card.task}"
-        )
-    return Request(
-        model=card.name,
-        weights=weights,
-        guidance=guidance,
-        case=case,
-        seed=seed,
-        settings=tuple(sorted(settings.items())),
-        **{name: getattr(card, name) for name in REQUEST_SETTINGS},
-    )
+    shared: dict[str, Any] = {name: getattr(card, name) for name in REQUEST_SETTINGS}
+    shared |= {"model": card.name, "weights": weights, "guidance": guidance}
+    shared["settings"] = tuple(sorted(settings.items()))
+    requests = []
+    for case, seed in pairs:
+        if getattr(case, field) in (None, ""):
+            raise StgEvalError(
+                f"{card.name} needs {what}, and case {case.id!r} has none; choose a suite made for {card.task}"
+            )
+        requests.append(Request(case=case, seed=seed, **shared))
+    return tuple(requests)
