@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import stg_eval
 from stg_eval import options
 from stg_eval.options import options_of
+from stg_eval.types import StgEvalError
 
 VERBS = {
     "run": options.Run,
@@ -60,6 +62,14 @@ def test_a_wrong_or_absent_keyword_is_a_type_error_with_the_nearest() -> None:
         stg_eval.run(suite="demo")  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="runn"):
         _ = stg_eval.runn
+
+
+@pytest.mark.parametrize("place", ["store", "output", "suite"])
+def test_a_place_whose_name_is_no_text_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
+    places = {"suite": "demo", "store": tmp_path / "s", "output": tmp_path / "o"}
+    with pytest.raises(StgEvalError, match="is no UTF-8 text"):
+        stg_eval.run(**CHEAP | places | {place: tmp_path / os.fsdecode(b"caf\xe9")})
+    assert not (tmp_path / "s" / "clips").exists()
 
 
 def test_function_and_command_make_the_same_run(tmp_path: Path, run_cli: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -86,8 +86,9 @@ class Status:
         if self._file is None or (not now and time.monotonic() - self._written < INTERVAL):
             return
         self._written = time.monotonic()
-        record = {"pid": os.getpid(), "host": socket.gethostname(), "written": time.time()}
-        atomic.write(self._file, json.dumps(record | self._counts | {"seconds": self._written - self._begun}) + "\n")
+        record = {"pid": os.getpid(), "host": socket.gethostname(), "written": time.time(), **self._counts}
+        with suppress(OSError):  # what nobody may look at must not cost the run
+            atomic.write(self._file, json.dumps(record | {"seconds": self._written - self._begun}) + "\n")
 
     @contextmanager
     def stopping(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ import pandas as pd
 from stg_eval.statistics.counting import Counting
 from stg_eval.storage import csv_text
 from stg_eval.storage.record import RunRecord, read_record
-from stg_eval.types import StgEvalError
+from stg_eval.types import StgEvalError, check_text
 
 FORMAT = 1
 
@@ -126,6 +126,7 @@ def save(results: Results) -> None:
 
 def check_writable(path: Path) -> None:
     """Make the folder of a run, and refuse before any work one that results could not be written to after it."""
+    check_text(str(path.absolute()))
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from stg_eval.types import Clip, Request, Score, StgEvalError, to_json
+from stg_eval.types import Clip, Request, Score, StgEvalError, check_text, to_json
 
 FORMAT = 1
 
@@ -75,6 +75,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, write: bool = True, alone: bool = True) -> None:
+        check_text(str(path.absolute()))
         self.path = path
         self._lock: int | None = None
         if not write and not (path / "store.sqlite").is_file():

@@ -35,7 +35,7 @@ def load(name_or_path: str | Path) -> Suite:
 
     Raises StgEvalError: the nearest name for an unknown one; file, line and field for a mistake in a YAML file.
     """
-    text, path = str(name_or_path), Path(name_or_path).expanduser()
+    text, path = check_text(str(name_or_path)), Path(name_or_path).expanduser()
     if text in names():
         return _read(_HOME / f"{text}.yaml")
     if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
