@@ -18,6 +18,8 @@ import numpy as np
 
 from stg_eval.gate.outcome import Check, Outcome, Table
 from stg_eval.gate.pairing import Mismatch, NotComparable
+from stg_eval.metrics.paired.psnr import frame_psnr
+from stg_eval.metrics.paired.ssim import frame_ssim
 from stg_eval.storage import atomic, results
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
@@ -117,38 +119,6 @@ def judge_frames(psnr: np.ndarray, ssim: np.ndarray, gates: Mapping[str, float])
     percent = 100 * float(((psnr >= gates["psnr"]) & (ssim >= gates["ssim"])).mean())
     floor = (psnr >= gates["floor_psnr"]).all() and (ssim >= gates["floor_ssim"]).all()
     return percent, bool(percent >= gates["percent"] and floor)
-
-
-def frame_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of each frame in dB, float64 [T]; infinite for equal frames.
-
-    Inputs uint8 [T, H, W, 3]."""
-    errors = [((a.astype(np.float64) - b) ** 2).mean() for a, b in zip(frames, reference, strict=True)]
-    with np.errstate(divide="ignore"):
-        return np.asarray(10 * np.log10(255**2 / np.array(errors)))
-
-
-def frame_ssim(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Structural similarity of each frame, float64 [T] (Wang et al., 2004: 11 x 11 Gaussian, mean over channels).
-
-    Inputs uint8 [T, H, W, 3]. Raises StgEvalError for frames smaller than the window."""
-    if min(frames.shape[1:3]) < 11:
-        raise StgEvalError(f"SSIM needs frames of at least 11 x 11 pixels, not {frames.shape[2]} x {frames.shape[1]}")
-    import cv2
-
-    def blur(image: np.ndarray) -> np.ndarray:
-        return np.asarray(cv2.GaussianBlur(image, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101))
-
-    def similarity(a: np.ndarray, b: np.ndarray) -> float:
-        mean_a, mean_b = blur(a), blur(b)
-        variances = np.maximum(blur(a * a) - mean_a**2, 0) + np.maximum(blur(b * b) - mean_b**2, 0)
-        covariance = blur(a * b) - mean_a * mean_b
-        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-        luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-        return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())
-
-    pairs = zip(frames, reference, strict=True)  # one frame at a time: a clip in float64 can outgrow the memory
-    return np.array([similarity(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs])
 
 
 def _gates(changes: Mapping[str, float]) -> dict[str, float]:

@@ -58,6 +58,16 @@ class SetMetric:
     extractor: Extractor
 
 
+class PairScorer(Protocol):
+    """Compares two clips that should look alike, frame by frame; the clip's score is the mean."""
+
+    signature: str
+
+    def score(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Consecutive frames of both, uint8 [t, H, W, 3], RGB -> value of each, float [t]."""
+        ...
+
+
 Statistic = Callable[[np.ndarray, np.ndarray | None], float]
 """Features [N, D] of the set (and the reference's [M, D]) -> its score. Pure."""
 
@@ -85,7 +95,9 @@ class MetricCard:
     """None: neither direction is better (a share of the real value, say): printed without arrow, verdict or bold."""
     load: Callable[[str], ClipScorer | SetMetric] | None = None
     """Brings in the networks on a device ("cuda", "cpu"). Raises StgEvalError that names the command for missing
-    weights. None for a total."""
+    weights. None for a total and for a metric of pairs."""
+    load_pair: Callable[[str], PairScorer] | None = None
+    """In place of `load`, for a metric that compares a clip with the baseline's of the same case and seed."""
     statistic: Statistic | None = None
     """What makes a score of the features of a set; None for a metric that scores single clips."""
     parts: tuple[Part, ...] = ()

@@ -11,12 +11,13 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 from stg_eval import plug_ins as finding
-from stg_eval.metrics import ClipScorer, MetricCard, SetMetric
+from stg_eval.metrics import ClipScorer, MetricCard, PairScorer, SetMetric
 from stg_eval.types import StgEvalError
 
 ENTRY_POINT_GROUP = "stg_eval.metrics"
@@ -67,9 +68,22 @@ def card(name: str) -> MetricCard:
 def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
     """Bring in the metric's networks. Raises StgEvalError for missing weights (with the command) or packages."""
     if card.load is None:
-        raise StgEvalError(f"{card.name} is a total of other metrics: it has no networks and scores no clips")
-    try:
+        raise StgEvalError(f"{card.name} scores no single clips: it is a total of other metrics, or compares pairs")
+    with _said_of(card):
         return card.load(device)
+
+
+def load_pair(card: MetricCard, device: str) -> PairScorer:
+    """`load` for a metric of pairs."""
+    assert card.load_pair is not None
+    with _said_of(card):
+        return card.load_pair(device)
+
+
+@contextmanager
+def _said_of(card: MetricCard) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise StgEvalError(f"metric {card.name!r} cannot be loaded: {error}") from error
 

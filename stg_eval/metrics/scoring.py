@@ -132,7 +132,7 @@ def _attempt(name: str, running: dict[str, ClipScorer], problems: dict[str, str]
     try:
         return getattr(running[name], step)(*arguments)
     except Exception as error:  # whatever a network or a plug-in raises must not stop the other scorers
-        problems[name] = _one_line(error)
+        problems[name] = one_line(error)
         del running[name]
         return None
 
@@ -145,7 +145,7 @@ def _frame_indices(
         try:
             found[name] = extractor.frame_indices(num_frames, fps)
         except Exception as error:
-            problems[name] = _one_line(error)
+            problems[name] = one_line(error)
     return found
 
 
@@ -161,7 +161,7 @@ def _finish(batch: Batch, extractors: Mapping[str, Extractor], batch_size: int) 
                 try:
                     groups.append(([(outcome, frames)], _extract(extractor, [frames], batch_size)))
                 except Exception as error:
-                    outcome.problems[name] = _one_line(error)
+                    outcome.problems[name] = one_line(error)
         for group, features in groups:
             for (outcome, _), vector in zip(group, features, strict=True):
                 outcome.features[name] = vector
@@ -179,6 +179,7 @@ def _extract(extractor: Extractor, clips: Sequence[np.ndarray], batch_size: int)
     return features[: len(clips)]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an exception says, without line breaks; its kind where it is not one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, StgEvalError) else f"{type(error).__name__}: {text}"

@@ -52,7 +52,7 @@ def forecast(plan: Plan, store_path: Path) -> str:
         f"{total:,.0f} TFLOP{at}.",
         f"- GPU-hours, denoiser alone at {UTILISATION:.0%} of the data sheet's bf16 speed: {hours}.",
         f"- Disk: about {pixels * bits / 8 / 1e9:,.2g} GB.",
-        f"- Scored with: {', '.join(card.name for card in plan.metrics)}; compared with {plan.baseline}.",
+        f"- Scored with: {', '.join(card.name for card in plan.cards)}; compared with {plan.baseline}.",
     ]
     if any(variant.guidance.restart for variant in plan.variants):
         lines.append("- Restart runs part of its schedule again: these extra steps are not counted.")
@@ -76,7 +76,7 @@ def _missing(plan: Plan) -> list[str]:
     own = {generators.card(plan.card.name).weights, *(row.source for row in generators.get(plan.card.name).checkpoints)}
     if chosen not in own and not chosen.startswith(("file:", "folder:", "random-weights")):
         lines.append(f"weights {chosen}, perhaps: no folder, and not what stg-eval fetches; the run's start will tell")
-    for row in dict.fromkeys([*_model_weights(plan), *(row for card in plan.metrics for row in card.weights)]):
+    for row in dict.fromkeys([*_model_weights(plan), *(row for card in plan.cards for row in card.weights)]):
         if not weights.is_present(row):
             lines.append(f"weights {row.name} ({weights.size(row)}): `stg-eval weights fetch {row.name}`")
     return lines

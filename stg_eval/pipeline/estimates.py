@@ -11,7 +11,7 @@ import pandas as pd
 
 from stg_eval import statistics
 from stg_eval.datasets.dataset import Reference
-from stg_eval.metrics import ClipScorer, MetricCard, SetMetric, registry
+from stg_eval.metrics import ClipScorer, MetricCard, PairScorer, SetMetric, registry
 from stg_eval.statistics import counting
 from stg_eval.storage.record import FeaturesOf, RealClips
 from stg_eval.storage.results import Column, Estimate
@@ -21,7 +21,7 @@ NAN = math.nan
 
 
 def columns(
-    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], cells: Sequence[Estimate]
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric | PairScorer], cells: Sequence[Estimate]
 ) -> tuple[Column, ...]:
     """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
     out = []
@@ -37,13 +37,14 @@ def columns(
 def column_of(card: MetricCard, signature: str) -> Column:
     """A metric as a table names it."""
     names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
-    return Column(signature=signature, **{name: getattr(card, name) for name in names})
+    paired = card.load_pair is not None
+    return Column(signature=signature, paired=paired, **{name: getattr(card, name) for name in names})
 
 
 def cells(
     scores: pd.DataFrame,
     cards: Sequence[MetricCard],
-    loaded: Mapping[str, ClipScorer | SetMetric],
+    loaded: Mapping[str, ClipScorer | SetMetric | PairScorer],
     store: Store,
     reference: Mapping[str, np.ndarray],
     *,
@@ -62,6 +63,8 @@ def cells(
     out = []
     for variant in dict.fromkeys(scores["variant"]):
         for card in cards:
+            if card.load_pair and variant == baseline:  # what the others are compared with
+                continue
             metric = loaded[card.name]
             ours = rows_of(scores, variant)
             theirs = rows_of(scores, baseline) if baseline not in (None, variant) else None
@@ -82,7 +85,7 @@ def cells(
 
 
 def features_record(
-    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric], reference: Reference | None
+    cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric | PairScorer], reference: Reference | None
 ) -> dict[str, FeaturesOf]:
     """Set metric -> where its features are in the store: the extractor's signature, and the real clips' digest and
     count (`score.reference_features` has their keys). A comparison reads them without loading a network."""
@@ -90,7 +93,7 @@ def features_record(
     return {
         card.name: FeaturesOf(extractor=metric.extractor.signature, reference=real if card.needs_reference else None)
         for card in cards
-        if isinstance(metric := loaded[card.name], SetMetric)
+        if isinstance(metric := loaded.get(card.name), SetMetric)
     }
 
 

@@ -39,6 +39,8 @@ class Plan:
     variants: tuple[Variant, ...]
     baseline: str
     metrics: tuple[MetricCard, ...]
+    pairs: tuple[MetricCard, ...] = ()
+    """Metrics that compare each clip with the baseline's of the same case and seed."""
     totals: tuple[MetricCard, ...] = ()
     """Sums of metrics: nothing is computed for them but the sum."""
     requests: Mapping[str, tuple[Request, ...]]
@@ -46,6 +48,11 @@ class Plan:
     batch_size: int
     settings: Mapping[str, JSONValue]
     """What `--set` and the suite changed, for the record."""
+
+    @property
+    def cards(self) -> tuple[MetricCard, ...]:
+        """All metrics of the table."""
+        return (*self.metrics, *self.pairs, *self.totals)
 
     def batches(self, variant: str) -> list[tuple[Request, ...]]:
         """Cut a variant's requests into fixed batches: resuming must not change which clips are made together."""
@@ -102,7 +109,7 @@ def make_plan(
     names = list(metric_names or suite.metrics)
     filters = [metrics.card(name).filter for name in names if name in suite.keep_static]
     chosen_metrics = [metrics.card(name) for name in dict.fromkeys([*names, *filters])]
-    cards = tuple(card for card in chosen_metrics if not card.parts)
+    cards = tuple(card for card in chosen_metrics if card.load)
     if not allow_few:
         _enough(cards, suite, [case for case, _ in pairs])
     weights = weights_identity(card.weights)
@@ -115,6 +122,7 @@ def make_plan(
         variants=variants,
         baseline=baseline,
         metrics=cards,
+        pairs=tuple(card for card in chosen_metrics if card.load_pair),
         totals=tuple(card for card in chosen_metrics if card.parts),
         requests=requests,
         batch_size=card.batch_size,

@@ -11,8 +11,8 @@ import pandas as pd
 from stg_eval import executors
 from stg_eval.executors import Executor
 from stg_eval.executors.worker import Generate, Item, Loaded, Setup
-from stg_eval.metrics import SetMetric
-from stg_eval.pipeline import estimates, score, totals
+from stg_eval.metrics import SetMetric, registry
+from stg_eval.pipeline import estimates, pairs, score, totals
 from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.status import Status
 from stg_eval.pipeline.work import Outcome, Work
@@ -44,6 +44,7 @@ def run(
     executors.check(executor)
     check_output(output, plan)
     loaded = score.load_metrics(plan.metrics, device, engine)
+    paired = {card.name: registry.load_pair(card, device) for card in plan.pairs}
     reference = _reference(plan)
     setup = Setup(store_path, device, reader, plan.card)
     with Store(store_path) as store, Status(output) as status:
@@ -52,11 +53,12 @@ def run(
         wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
         real = score.reference_features(reference, wanted, store, reader) if reference else {}
         table, without = _score_table(plan, store, loaded)
+        table, unlike = pairs.fill(table, pairs.with_baseline(table, plan.baseline, store.path), paired, store, reader)
         lost = _lost(plan, store, outcome)
         cells = estimates.cells(
             table,
-            plan.metrics,
-            loaded,
+            (*plan.metrics, *plan.pairs),
+            {**loaded, **paired},
             store,
             real,
             baseline=plan.baseline,
@@ -72,11 +74,11 @@ def run(
             published={v.name: v.published for v in plan.variants},
             by_case=plan.suite.keep_static,
         )
-    columns = estimates.columns(plan.metrics, loaded, cells)
+    columns = estimates.columns((*plan.metrics, *plan.pairs), {**loaded, **paired}, cells)
     record = describe(plan, store_path, device).model_copy(
         update={
             "missing": _missing(plan, lost),
-            "problems": _problems(plan, outcome, without),
+            "problems": (*_problems(plan, outcome, without), *_unlike(table, unlike)),
             "reader_of_new_scores": reader,
             "features": estimates.features_record(plan.metrics, loaded, reference),
         }
@@ -148,7 +150,7 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
         model=plan.card.name,
         model_title=plan.card.title,
         weights=first.weights,
-        metrics=tuple(m.name for m in (*plan.metrics, *plan.totals)),
+        metrics=tuple(card.name for card in plan.cards),
         variants=tuple(
             record.Variant(name=v.name, signature=str(v.guidance), published=v.published, source=v.source)
             for v in plan.variants
@@ -259,6 +261,15 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
             without.setdefault(card.name, set()).update(lacking)
         parts.append(part)
     return counting(plan.suite).kept(pd.concat(parts, ignore_index=True)), without
+
+
+def _unlike(table: pd.DataFrame, problems: Mapping[tuple[int, str], str]) -> list[Problem]:
+    """Of pairs that have no value."""
+    rows = list(table[["variant", "case", "seed", "key"]].itertuples(index=False, name=None))
+    return [
+        Problem(variant=rows[i][0], case=rows[i][1], seed=rows[i][2], key=rows[i][3], metric=metric, problem=problem)
+        for (i, metric), problem in problems.items()
+    ]
 
 
 def _lost(plan: Plan, store: Store, outcome: Outcome) -> dict[str, str]:

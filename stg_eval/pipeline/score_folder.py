@@ -14,7 +14,7 @@ import pandas as pd
 from stg_eval import executors, weights
 from stg_eval.executors.worker import Item, Loaded, Setup
 from stg_eval.metrics import MetricCard, registry
-from stg_eval.pipeline import estimates, score
+from stg_eval.pipeline import estimates, pairs, score
 from stg_eval.pipeline.status import Status
 from stg_eval.pipeline.work import Work
 from stg_eval.provenance import provenance
@@ -46,7 +46,9 @@ def score_folder(
     real_items, real_notes = _look(reference) if reference else ([], [])
     real_clips = _reference(reference, real_items) if reference else None
     cards = _metrics(metrics, len(items), real_clips)
-    loaded = score.load_metrics(cards, device, engine)
+    loaded = score.load_metrics([card for card in cards if card.load], device, engine)
+    paired = {card.name: registry.load_pair(card, device) for card in cards if card.load_pair}
+    partners = _partners(folder, items, reference, real_items) if reference and paired else []
     with Store(store_path, alone=False) as store:
         unique = {item.key: item for item in reversed(items)}
         with executors.start("local", Setup(store_path, device, reader), loaded) as workers, Status(None) as status:
@@ -54,8 +56,13 @@ def score_folder(
         wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
         real = score.reference_features(real_clips, wanted, store, reader) if real_clips else {}
         table = _table(folder, items, cards, loaded, store)
-        cells = estimates.cells(table, cards, loaded, store, real, baseline=None, cluster="sample", published={})
+        table, unlike = pairs.fill(table, partners, paired, store, reader)
+        cells = estimates.cells(
+            table, cards, {**loaded, **paired}, store, real, baseline=None, cluster="sample", published={}
+        )
     name = folder.resolve().name
+    alone = "there is no video of this name under --reference"
+    unlike |= {(i, metric): alone for i, pair in enumerate(partners) if not pair for metric in paired}
     problems = {key: list(group) for key, group in groupby(outcome.problems, key=itemgetter("key"))}
     cases = [(item.key, _case(folder, item)) for item in items]
     record = RunRecord(
@@ -69,8 +76,12 @@ def score_folder(
         store=str(store_path.resolve()),
         reader_of_new_scores=reader,
         provenance=provenance(device),
-        problems=tuple(
-            Problem(variant=name, case=case, seed=0, **p) for key, case in cases for p in problems.get(key, ())
+        problems=(
+            *(Problem(variant=name, case=case, seed=0, **p) for key, case in cases for p in problems.get(key, ())),
+            *(
+                Problem(variant=name, case=cases[i][1], seed=0, key=cases[i][0], metric=metric, problem=problem)
+                for (i, metric), problem in unlike.items()
+            ),
         ),
         features=estimates.features_record(cards, loaded, real_clips),
         missing=tuple(
@@ -80,7 +91,7 @@ def score_folder(
         ),
         notes=tuple(notes + real_notes),
     )
-    return Results(path, record, estimates.columns(cards, loaded, cells), cells, table)
+    return Results(path, record, estimates.columns(cards, {**loaded, **paired}, cells), cells, table)
 
 
 def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[MetricCard]:
@@ -91,7 +102,8 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
     cards = [registry.card(name) for name in names] or [
         card
         for card in registry.METRICS.values()
-        if not card.needs_case
+        if card.load
+        and not card.needs_case
         and card.min_clips <= n
         and not card.embedded
         and (not card.needs_reference or (real is not None and real.count >= card.min_clips))
@@ -102,6 +114,10 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
             raise StgEvalError(f"{card.name} compares a clip with its prompt or label, which a folder does not tell")
         if card.needs_reference and real is None:
             raise StgEvalError(f"{card.name} compares with real clips; give their folder with --reference")
+        if card.load_pair and real is None:
+            raise StgEvalError(
+                f"{card.name} compares with videos of the same names; give their folder with --reference"
+            )
         if card.needs_reference and real and real.count < card.min_clips:
             raise StgEvalError(
                 f"{card.name} needs at least {card.min_clips} real clips, and --reference holds {real.count}; "
@@ -130,6 +146,19 @@ def _reference(folder: Path, items: Sequence[Item]) -> Reference:
     return Reference(f"{folder.name}|{len(items)}", digest.hexdigest(), [item.path for item in items], len(items))
 
 
+def _partners(folder: Path, items: Sequence[Item], reference: Path, others: Sequence[Item]) -> list[pairs.Pair | None]:
+    """For each video its pair with the one of the same name under `reference`, whatever their suffixes."""
+    if folder.is_file() and reference.is_file():
+        named = {_case(folder, items[0]): others[0]}
+    else:
+        stems = {str(Path(_case(reference, other)).with_suffix("")): other for other in others}
+        named = {
+            case: stems[stem] for i in items if (stem := str(Path(case := _case(folder, i)).with_suffix(""))) in stems
+        }
+    found = ((item, named.get(_case(folder, item))) for item in items)
+    return [pairs.Pair(item.key, item.path, other.key, other.path) if other else None for item, other in found]
+
+
 def _case(folder: Path, item: Item) -> str:
     return str(item.path.relative_to(folder if folder.is_dir() else folder.parent))
 
@@ -151,7 +180,7 @@ def _table(
         }
     )
     for card in cards:
-        if card.kind == "clip":
+        if card.load and card.kind == "clip":
             found = store.scores(keys, loaded[card.name].signature)
             table[card.name] = [found.get(key, math.nan) for key in keys]
     return table

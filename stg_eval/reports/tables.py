@@ -81,7 +81,7 @@ def _labels(results: Results, variant: Variant) -> tuple[str, ...]:
 
 def _problem(column: Column, estimate: Estimate | None) -> str:
     if estimate is None:
-        return f"{column.title}: not scored."
+        return f"{column.title}: " + ("the others are compared with this one." if column.paired else "not scored.")
     return f"{column.title}: {estimate.problem or 'no value (NaN)'}" + ("" if estimate.problem.endswith(".") else ".")
 
 

@@ -26,10 +26,14 @@ class Counting:
     """Metric -> how many clips of a case count: the first N that its filter passes."""
     filters: Mapping[str, str] = field(default_factory=dict)
     """Metric of `keep` -> its filter, a metric that gives 1 to what passes."""
+    paired: frozenset[str] = frozenset()
+    """Metrics that compare a clip with the baseline's: on every clip but the baseline's own."""
 
-    def computed(self, metric: str, tags: Sequence[Collection[str]]) -> np.ndarray:
+    def computed(self, metric: str, tags: Sequence[Collection[str]], *, is_baseline: bool = False) -> np.ndarray:
         """On which of a variant's clips the metric is computed, bool [clips]; `tags` are those of their cases, in the
         order of the plan. A filter is computed wherever a metric is that it filters."""
+        if metric in self.paired:
+            return np.full(len(tags), not is_baseline)
         first = self.metric_clips.get(metric, len(tags))
         names = {metric, *(name for name in self.keep if self.filters.get(name) == metric)}
         within: np.ndarray = np.arange(len(tags)) < first

@@ -40,6 +40,8 @@ class Column:
     "total": a sum of other metrics, which has no column there. "pair": of the gate alone, every pair has a value."""
     filter: str = ""
     """The metric that says which clips this one counts, see `stg_eval.statistics.counting.Counting`."""
+    paired: bool = False
+    """Compares a clip with the baseline's, which has no value itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +98,12 @@ class Results:
             score_by_tag=self.run.score_by_tag,
             keep=self.run.keep_static,
             filters={column.name: column.filter for column in self.columns},
+            paired=frozenset(column.name for column in self.columns if column.paired),
         )
-        tags = self.scores["tags"].fillna("").map(csv_text.words)
-        return tags.groupby(self.scores["variant"]).transform(lambda rows: rule.computed(metric, rows.tolist()))
+        wanted = pd.Series(False, index=self.scores.index)
+        for variant, tags in self.scores["tags"].fillna("").map(csv_text.words).groupby(self.scores["variant"]):
+            wanted[tags.index] = rule.computed(metric, tags.tolist(), is_baseline=variant == self.run.baseline)
+        return wanted
 
 
 def save(results: Results) -> None:
