@@ -210,3 +210,19 @@ def test_published_sizes_are_read_off_the_tensors(official, viclip, monkeypatch)
     ours = ViCLIP(whole.state_dict(), "meta")
     assert sum(p.numel() for p in ours.parameters()) + ours.times.numel() == sum(p.numel() for p in whole.parameters())
     assert (len(ours.vision.vision_model.encoder.layers), len(ours.text.text_model.encoder.layers)) == (24, 12)
+
+
+def test_the_full_suite_scores_all_sixteen_dimensions_each_on_its_official_prompts(entries) -> None:
+    from stg_eval import suites
+    from stg_eval.metrics import registry
+
+    suite = suites.load("vbench-t2v-full")
+    cases = {case.id: case for case, _ in suites.samples(suite, suites.open_dataset(suite))}.values()
+    official = {dimension for entry in entries for dimension in entry["dimension"]}
+    assert len(official) == 16
+    assert set(suite.metrics) == official
+    for name in suite.metrics:
+        expected = sorted(entry["prompt_en"] for entry in entries if name in entry["dimension"])
+        assert sorted(case.prompt for case in cases if name in case.tags) == expected
+        if name in {d for entry in entries for d in entry.get("auxiliary_info", {})} | {"human_action"}:
+            assert registry.card(name).needs_case, name

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stg_eval import weights
+from stg_eval.metrics.vbench.bert import read_words, to_text
 from stg_eval.metrics.vbench.grit import captions
 from stg_eval.metrics.vbench.grit.backbone import Backbone
 from stg_eval.metrics.vbench.grit.boxes import BoxHeads, Proposals, pool
@@ -80,7 +81,7 @@ class Grit(nn.Module):
         whole = [(int(a), int(b), int(c), int(d)) for a, b, c, d in boxes.tolist()]
         filled = (boxes[:, 2:] > boxes[:, :2]).all(1).tolist()
         return [
-            Detection(box, captions.to_text(name, self.words), captions.to_text(text, self.words))
+            Detection(box, to_text(name, self.words), to_text(text, self.words))
             for box, name, text, keep in zip(whole, names, descriptions, filled, strict=True)
             if keep
         ]
@@ -92,7 +93,7 @@ def load_grit(checkpoint: weights.Checkpoint, vocabulary: Path, device: str) -> 
     from stg_eval.metrics.linear import use_onednn
 
     state: Any = weights.load_torch(checkpoint)
-    network = Grit(state.get("model", state), captions.read_words(vocabulary))
+    network = Grit(state.get("model", state), read_words(vocabulary))
     network = network.eval().requires_grad_(False).to(device)
     use_onednn(network, device)
     return network

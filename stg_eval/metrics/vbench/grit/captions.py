@@ -7,20 +7,18 @@ alone. Parameters bear the names of the published checkpoint.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from stg_eval.metrics.vbench.bert import CLASS, SEPARATOR, Keys, Layer
 
 LONGEST = 40
 """Tokens with the first, which says the task."""
-CLASS, SEPARATOR = 101, 102
 NAME, DESCRIBE = CLASS, 104
 """First token of the two tasks."""
-SPECIAL = frozenset((0, 100, CLASS, SEPARATOR, 103))
-Memory = list[tuple[Tensor, Tensor]]
+Memory = list[Keys]
 
 
 class Captioner(nn.Module):
@@ -36,7 +34,7 @@ class Captioner(nn.Module):
                 "layer_norm": nn.LayerNorm(width, eps=1e-8),
             }
         )
-        encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(width) for _ in range(layers))})
+        encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(width, 4 * width, width // 64) for _ in range(layers))})
         self.transformer: Any = nn.ModuleDict({"encoder": encoder})
         self.output = nn.Linear(width, words)
 
@@ -64,49 +62,3 @@ class Captioner(nn.Module):
             x, seen = layer(x, memory[i] if len(memory) > i else None)
             memory[i : i + 1] = [seen]
         return x
-
-
-class _Layer(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.heads = width // 64
-        self.attention: Any = nn.ModuleDict(
-            {
-                "self": nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")}),
-                "output": _output(width, width),
-            }
-        )
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, 4 * width)})
-        self.output: Any = _output(4 * width, width)
-
-    def forward(self, x: Tensor, seen: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        project, output = self.attention["self"], self.attention["output"]
-        query, key, value = (
-            project[name](x).unflatten(2, (self.heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
-        )
-        if seen is not None:
-            key, value = torch.cat([seen[0], key], 2), torch.cat([seen[1], value], 2)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        x = output["LayerNorm"](output["dense"](attended) + x)
-        hidden = F.gelu(self.intermediate["dense"](x))
-        return self.output["LayerNorm"](self.output["dense"](hidden) + x), (key, value)
-
-
-def _output(inside: int, width: int) -> nn.ModuleDict:
-    return nn.ModuleDict({"dense": nn.Linear(inside, width), "LayerNorm": nn.LayerNorm(width, eps=1e-12)})
-
-
-def read_words(vocabulary: Path) -> list[str]:
-    """BERT's word pieces, one a line of vocab.txt."""
-    return vocabulary.read_text(encoding="utf-8").splitlines()
-
-
-def to_text(ids: list[int], words: list[str]) -> str:
-    """Token ids -> text, as BERT's tokenizer joins it and tidies up in front of punctuation."""
-    text = " ".join(words[i] for i in ids if i not in SPECIAL).replace(" ##", "").strip()
-    for mark in (" .", " ?", " !", " ,"):
-        text = text.replace(mark, mark[1])
-    text = text.replace(" ' ", "'")
-    for ending in (" n't", " 'm", " 's", " 've", " 're"):
-        text = text.replace(ending, ending[1:])
-    return text
