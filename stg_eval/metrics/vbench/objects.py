@@ -32,7 +32,7 @@ GRIT = Weight(
     name="grit-b-densecap-objectdet",
     needed_by="metrics object_class, multiple_objects, color, spatial_relationship",
     licence="MIT",
-    size=1_000_000_000,
+    size=0,
     url="https://datarelease.blob.core.windows.net/grit/models/grit_b_densecap_objectdet.pth",
     file="grit_b_densecap_objectdet.pth",
 )
