@@ -8,7 +8,7 @@ from typing import get_args
 
 import pandas as pd
 
-from stg_eval.generators.guidance.sweep import Mode, sweep_variants
+from stg_eval.generators.guidance.combinations import Mode, sweep_variants
 from stg_eval.methods import PREDICTIONS, SKIPS
 from stg_eval.storage.results import Results
 from stg_eval.terms import Combine

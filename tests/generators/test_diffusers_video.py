@@ -85,7 +85,7 @@ def cards() -> list[ModelCard]:
 
 def test_cards_and_maps_import_no_torch() -> None:
     code = (
-        "import sys; from stg_eval import generators; import stg_eval.generators.guidance.sweep\n"
+        "import sys; from stg_eval import generators; import stg_eval.generators.guidance.combinations\n"
         f"[generators.card(n) for n in {MODELS}]\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules), 'heavy import'"
     )

@@ -26,7 +26,7 @@ happened.
 Modules: equations (the formulas), layers (where a model's layers are), costs (passes a step), skips and predictions
 (the functions of `stg_eval.methods`), guiders (diffusers' own), engine (strong pass, weak passes, what the pipeline
 gets), prefix (what is shared), clock (where in its run a pipeline is), schedulers (rescale, Restart), views (one-step
-predictions), sweep.
+predictions), combinations.
 Only this name is imported without torch: `guided` and `Predictions` load it on first use.
 """
 

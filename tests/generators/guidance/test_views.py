@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stg_eval.generators.guidance import Predictions, equations, guided
-from stg_eval.generators.guidance.sweep import sweep_variants
+from stg_eval.generators.guidance.combinations import sweep_variants
 from stg_eval.generators.guidance.views import one_step
 from stg_eval.types import Guidance, StgEvalError
 
