@@ -8,11 +8,13 @@ ISO/IEC 13818-1 (transport and program streams).
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+
+BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,22 @@ class Cut(Exception):
 
 def ending(path: Path) -> Ending:
     """What the file's structure says of its end; an unknown container says nothing. Raises Cut, OSError."""
-    with open(path, "rb") as file:
-        part = _Part(file, os.fstat(file.fileno()).st_size)
+    file = os.open(path, os.O_RDONLY)
+    try:
+        part = _Part(file)
         start = part.look(16)
-        for begins, walk in WALKS:
-            if begins(start):
-                return walk(part)
-        return _transport_stream(part)
+        walk = next((walk for begins, walk in WALKS if begins(start)), _transport_stream)
+        return walk(part)
+    finally:
+        os.close(file)
 
 
 class _Part:
     """The file with a place in it; reading past its end means that it was cut."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self.size, self.at = file, size, 0
+    def __init__(self, file: int) -> None:
+        self._file, self.size, self.at = file, os.fstat(file).st_size, 0
+        self._block, self._block_at = b"", 0
 
     @property
     def left(self) -> int:
@@ -57,13 +61,17 @@ class _Part:
         return self.look_at(self.at, count)
 
     def look_at(self, at: int, count: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(count)
+        """Up to `count` bytes from there. Files are walked in small steps, and so read by blocks."""
+        first = at - self._block_at
+        if first < 0 or first + count > len(self._block):
+            self._block, self._block_at = os.pread(self._file, max(count, BLOCK), at), at
+            first = 0
+        return self._block[first : first + count]
 
     def take(self, count: int, what: str) -> bytes:
-        data = self.look(count)
+        start = self.at
         self.skip(count, what)
-        return data
+        return self.look_at(start, count)
 
     def skip(self, count: int, what: str) -> None:
         if count > self.left:
@@ -72,6 +80,9 @@ class _Part:
 
     def number(self, count: int, what: str) -> int:
         return int.from_bytes(self.take(count, what), "big")
+
+
+BOX_NAME = re.compile(rb"[ -~\xa9]{0,4}", re.DOTALL)
 
 
 def _boxes(file: _Part) -> Ending:
@@ -86,7 +97,7 @@ def _boxes(file: _Part) -> Ending:
             break  # padding, or what an editor added behind the last box
         if kind == b"sidx":
             indexed = max(indexed, _indexed_until(file.look(min(length, 1 << 20)), file.at + length))
-        elif kind == b"moov":
+        elif kind == b"moov" and b"mvex" in file.look(min(length, file.left, 1 << 26)):  # or by chance
             inner = _boxes_within(file, file.at, length)
             fragmented = b"mvex" in inner
             seconds = _fragments_seconds(file, inner)
@@ -105,7 +116,7 @@ def _box(file: _Part, at: int) -> tuple[bytes, int]:
     """Kind and length of the box that begins there; length 0 for what is none. Raises Cut."""
     head = file.look_at(at, 16)
     kind, length = head[4:8], int.from_bytes(head[:4], "big")
-    if not any(head[:8]) or not all(0x20 <= byte < 0x7F or byte == 0xA9 for byte in kind):
+    if not any(head[:8]) or not BOX_NAME.fullmatch(kind):
         return kind, 0
     if len(head) < 8:
         raise Cut("it ends within the head of a box")
@@ -171,7 +182,7 @@ def _ebml(file: _Part) -> Ending:
                 file.skip(size, "segment" if identity == SEGMENT else "last cluster")
             if identity == SEGMENT:
                 shown, end = not unknown, file.at + size
-        elif identity == SCALE:
+        elif identity == SCALE and size <= 8:
             scale = file.number(size, "header")
         elif identity == DURATION and size in (4, 8):
             seconds = struct.unpack(">f" if size == 4 else ">d", file.take(size, "header"))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,11 +35,8 @@ OPTIONS = {
     "format_whitelist": ",".join(SUFFIXES_OF),
     "err_detect": "crccheck",
 }
-DECODER_OPTIONS = {
-    "max_pixels": str(MAX_PIXELS),
-    # What a decoder notices is an error; otherwise most hide it behind pixels of their own making.
-    "err_detect": "crccheck+bitstream+buffer+explode",
-}
+# What a decoder notices is an error; otherwise most hide it behind pixels of their own making.
+DECODER_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
 CANNOT_TELL = "nothing in the file shows where it ends, so it may have been cut"
 
 
@@ -60,13 +58,13 @@ def complaints() -> Iterator[list[Any]]:
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream, cover pictures not counted. Raises UnreadableVideo, with the reason,
     for whatever libav raises inside the block."""
-    if not path.is_file():
-        raise UnreadableVideo(path, "no such file")
-    if path.stat().st_size == 0:
-        raise UnreadableVideo(path, "empty file (0 bytes)")
     try:
-        with av.open(f"file:{path}", options=OPTIONS, metadata_errors="replace") as container:
+        if os.path.getsize(path) == 0:
+            raise UnreadableVideo(path, "empty file (0 bytes)")
+        with av.open(f"file:{path}", container_options=OPTIONS, metadata_errors="replace") as container:
             yield container, _first_stream(path, container)
+    except FileNotFoundError as error:
+        raise UnreadableVideo(path, "no such file") from error
     except av.ArgumentError as error:  # what libav says of a container that is not on the list
         raise UnreadableVideo(
             path, f"no video in one of the containers read here ({', '.join(SUFFIXES_OF)})"
