@@ -109,7 +109,8 @@ def score(**o: Unpack[options.Score]) -> Finished:
     if output:
         results.check_writable(output)
     metrics = _names(o["metrics"])
-    final = score_folder(folder, reference, metrics, output or folder, store, device, o["engine"], reader)
+    path, engine, strict = output or folder, o["engine"], o["strict"]
+    final = score_folder(folder, reference, metrics, path, store, device, engine, reader, strict)
     page = None
     if output:
         results.save(final)

@@ -120,6 +120,9 @@ class Score(Scoring, total=False):
     folder: Required[Annotated[StrPath, Option("Folder of videos, or one video.", cli=os.PathLike, flag="")]]
     reference: Annotated[StrPath | None, Option("Folder of real videos, for FVD.", None, os.PathLike)]
     output: Annotated[StrPath | None, Option("Write scores.csv, table.json and the page here.", None, os.PathLike)]
+    strict: Annotated[
+        bool, Option("Refuse videos that are converted (turned, 10-bit, see-through) or may be cut.", False, bool)
+    ]
 
 
 class Report(TypedDict, total=False):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +23,7 @@ from stg_eval.provenance import provenance
 from stg_eval.storage.record import Missing, Problem, RunRecord, Variant
 from stg_eval.storage.results import Results
 from stg_eval.storage.store import Store
-from stg_eval.storage.video import Reader, find_videos
+from stg_eval.storage.video import Reader, UnreadableVideo, find_videos, probe
 from stg_eval.suites import Reference
 from stg_eval.types import StgEvalError
 
@@ -35,44 +37,51 @@ def score_folder(
     device: str,
     engine: str,
     reader: Reader,
+    strict: bool,
 ) -> Results:
     """Results, not yet written to `path`, of the metrics by name; without names, of all that the folder allows.
 
     `folder` may be one video, too. Set metrics that compare with real clips need their folder, `reference`. Raises
     StgEvalError for a folder without videos and for a metric that cannot be computed; unreadable files are in the
-    results. Files of equal bytes all count; they and what was left out are in the record's notes.
+    results. Files of equal bytes all count; they, what was left out and how frames were converted are in the record's
+    notes. `strict` refuses the videos that have notes of their own (see `VideoInfo.notes`).
     """
-    items, notes = _look(folder)
-    real_items, real_notes = _look(reference) if reference else ([], [])
-    real_clips = _reference(reference, real_items) if reference else None
-    cards = _metrics(metrics, len(items), real_clips)
+    ours = _look(folder, strict)
+    theirs = _look(reference, strict) if reference else _Look()
+    for reason in theirs.refused.values():
+        raise StgEvalError(f"a reference clip cannot be used: {reason}")
+    real_clips = _reference(reference, theirs.items) if reference else None
+    cards = _metrics(metrics, len(ours.items) - len(ours.refused), real_clips)
     loaded = score.load_metrics([card for card in cards if card.load], device, engine)
     paired = {card.name: registry.load_pair(card, device) for card in cards if card.load_pair}
-    partners = _partners(folder, items, reference, real_items) if reference and paired else []
+    partners = _partners(folder, ours.items, reference, theirs.items) if reference and paired else []
+    partners = [pair if pair and pair.key not in ours.refused else None for pair in partners]
     with Store(store_path, alone=False) as store:
-        unique = {item.key: item for item in reversed(items)}
+        todo = {item.key: item for item in ours.items if item.key not in ours.refused}
         with executors.start("local", Setup(store_path, device, reader), loaded) as workers, Status(None) as status:
-            outcome = Work(store, loaded).do(workers, (), [i for i in items if unique[i.key] is i], status)
+            outcome = Work(store, loaded).do(workers, (), list(todo.values()), status)
         wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
         real = score.reference_features(real_clips, wanted, store, reader) if real_clips else {}
-        table = _table(folder, items, cards, loaded, store)
+        table = _table(folder, ours.items, cards, loaded, store)
         table, unlike = pairs.fill(table, partners, paired, store, reader)
         cells = estimates.cells(
             table, cards, {**loaded, **paired}, store, real, baseline=None, cluster="sample", published={}
         )
     name = folder.resolve().name
     alone = "there is no video of this name under --reference"
-    unlike |= {(i, metric): alone for i, pair in enumerate(partners) if not pair for metric in paired}
+    there = [pair or item.key in ours.refused for pair, item in zip(partners, ours.items, strict=False)]
+    unlike |= {(i, metric): alone for i, known in enumerate(there) if not known for metric in paired}
     problems = {key: list(group) for key, group in groupby(outcome.problems, key=itemgetter("key"))}
-    cases = [(item.key, _case(folder, item)) for item in items]
+    cases = [(item.key, _case(folder, item)) for item in ours.items]
+    missing = outcome.missing | ours.refused
     record = RunRecord(
         suite="folder",
         title=f"Videos in {name}",
         model="files",
-        variants=(Variant(name=name, signature=f"{len(items)} files"),),
+        variants=(Variant(name=name, signature=f"{len(cases)} files"),),
         baseline=None,
         cluster="sample",
-        expected=len(items),
+        expected=len(cases),
         store=str(store_path.resolve()),
         reader_of_new_scores=reader,
         provenance=provenance(device),
@@ -85,11 +94,9 @@ def score_folder(
         ),
         features=estimates.features_record(cards, loaded, real_clips),
         missing=tuple(
-            Missing(variant=name, case=case, seed=0, problem=outcome.missing[key])
-            for key, case in cases
-            if key in outcome.missing
+            Missing(variant=name, case=case, seed=0, problem=missing[key]) for key, case in cases if key in missing
         ),
-        notes=tuple(notes + real_notes),
+        notes=(*ours.notes, *theirs.notes),
     )
     return Results(path, record, estimates.columns(cards, {**loaded, **paired}, cells), cells, table)
 
@@ -128,16 +135,40 @@ def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[Metri
     return cards
 
 
-def _look(place: Path) -> tuple[list[Item], list[str]]:
-    """The videos of a folder, and what is to be said of it: what was left out, which files are equal."""
+@dataclass
+class _Look:
+    """What lies in a folder of videos."""
+
+    items: list[Item] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was left out, which files are equal, what to know of a file's frames."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Key -> path and reason; under a key of their own, since scores of these files may be in the store."""
+
+
+def _look(place: Path, strict: bool) -> _Look:
+    """The videos of a folder; with `strict`, those are refused whose frames there is something to know of."""
     found = find_videos(place)
-    notes = [f"{place}: left out {found.left_out}"] if found.left_out else []
-    items = [Item(score.file_key(path), path, None) for path in found.files]
-    first: dict[str, Path] = {}
-    for item in items:
-        if (other := first.setdefault(item.key, item.path)) != item.path:
-            notes.append(f"{item.path} is the same file as {other}; both are counted")
-    return items, notes
+    look = _Look(notes=[f"{place}: left out {found.left_out}"] if found.left_out else [])
+    seen: dict[str, tuple[Path, str]] = {}
+    for path in found.files:
+        key = score.file_key(path)
+        first, about = seen.get(key) or seen.setdefault(key, (path, _notes(path)))
+        if first != path:
+            look.notes.append(f"{path} is the same file as {first}; both are counted")
+        elif about:
+            look.notes.append(f"{path}: {about}")
+        if about and strict:
+            key = key.replace("file/", "refused/")
+            look.refused[key] = f"{path}: {about}; leave out --strict to take it"
+        look.items.append(Item(key, path, None))
+    return look
+
+
+def _notes(path: Path) -> str:
+    with suppress(UnreadableVideo):  # which scoring will say
+        return "; ".join(probe(path).notes)
+    return ""
 
 
 def _reference(folder: Path, items: Sequence[Item]) -> Reference:
