@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from stg_eval.errors import StgEvalError
 from stg_eval.generators.guidance import equations
 from stg_eval.generators.guidance.clock import clock
+from stg_eval.generators.guidance.combination import Combination
 from stg_eval.generators.guidance.layers import Kind, LayerMap, WeakPass, unconditional_blocks, weak_passes
 from stg_eval.generators.guidance.patching import Forward, on_half, on_part, patched
-from stg_eval.generators.guidance.predictions import Combination
 from stg_eval.generators.guidance.prefix import Prefix
 from stg_eval.generators.guidance.schedulers import rescaled, restarted
 from stg_eval.generators.guidance.skips import Site, skip_function
@@ -126,6 +126,8 @@ class _Run:
         self.now: Callable[[], Moment] | None = None
         self.predictions = Predictions()
         self.calls = 0
+        self.inputs: dict[bool, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+        """What the denoiser was called with for the conditional rows and for the unconditional ones, or for both."""
         self.answer: Any = None
         """What the conditional one of two calls was answered."""
 
@@ -133,7 +135,9 @@ class _Run:
         moment = self.now() if self.now else None
         self.calls += 1
         if self.batch_order == "c,u" and self.calls % 2 == 0:
+            self.inputs[False] = args, kwargs
             return self._second_call(moment, args, kwargs)
+        self.inputs = dict.fromkeys((True, False), (args, kwargs))
         self.predictions.rescale = self.guidance.rescale_at(moment)
         pair = self.batch_order in ("uc", "cu")
         alone = pair and self.guidance.cfg_at(moment) == 1  # a step without CFG: what nobody looks at is not computed
@@ -217,7 +221,10 @@ class _Run:
         scale = self.guidance.cfg_at(moment)
         if self.combination and _acts(self.combination.term.window, moment):
             assert moment is not None
-            return _Whole(self.combination(c.float(), u.float(), scale, moment, grid))
+            found = self.combination(
+                c.float(), u.float(), scale, moment, grid=grid, denoiser=self.denoiser, run=self._rerun
+            )
+            return _Whole(found)
         if scale == self.guidance.cfg_scale:
             return u
         return c.float() + (scale - 1) / (self.guidance.cfg_scale - 1) * (u.float() - c.float())
@@ -247,6 +254,15 @@ class _Run:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         rows = first_tensor(args, kwargs).shape[0]
         return map_rows(args, kwargs, rows, self._conditional, self.layer_map.unbatched)
+
+    def _rerun(self, conditional: bool) -> Tensor:
+        """The prediction of some of the rows once more, while somebody has perturbed the denoiser."""
+        args, kwargs = self.inputs[conditional]
+        if self.batch_order in ("uc", "cu"):
+            rows = first_tensor(args, kwargs).shape[0] // 2
+            half = slice(rows, None) if conditional == (self.batch_order == "uc") else slice(0, rows)
+            args, kwargs = map_rows(args, kwargs, 2 * rows, lambda t: t[half], self.layer_map.unbatched)
+        return self._prediction(self.forward(*args, **kwargs)).float()
 
     def _grid(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, int, int] | None:
         return None if self.layer_map.grid is None else self.layer_map.grid(args, kwargs)

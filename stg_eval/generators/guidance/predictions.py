@@ -7,17 +7,16 @@ is (epsilon, v or velocity), as the public implementations do.
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stg_eval.errors import StgEvalError
-from stg_eval.methods import PREDICTIONS
-from stg_eval.terms import Combine, Moment
+from stg_eval.terms import Moment
 
 
 @dataclass
@@ -25,33 +24,13 @@ class Step:
     """The step at work."""
 
     moment: Moment
-    grid: tuple[int, int, int] | None
+    grid: tuple[int, int, int] | None = None
     """(frames, height, width) of the latents, where predictions are tokens."""
     state: dict[str, Any] = field(default_factory=dict)
     """What a method keeps from one step to the next; emptied at a run's first step."""
-
-
-class Combination:
-    """A `Combine` at work: its function, its parameters, and what it keeps between steps."""
-
-    def __init__(self, term: Combine) -> None:
-        self.term = term
-        self.state: dict[str, Any] = {}
-        if term.method.startswith("guider:"):
-            from stg_eval.generators.guidance.guiders import guider
-
-            self.function, self.parameters = guider(term.method.partition(":")[2], term.config), {}
-        else:
-            row = PREDICTIONS[term.method]
-            module, _, name = row.function.partition(":")
-            self.function = getattr(importlib.import_module(module), name)
-            self.parameters = dict(row.parameters) | dict(term.parameters)
-
-    def __call__(self, c: Tensor, u: Tensor, scale: float, moment: Moment, grid: tuple[int, int, int] | None) -> Tensor:
-        """The guided prediction of a step."""
-        if moment.step == 0:
-            self.state = {}
-        return self.function(c, u, scale, Step(moment, grid, self.state), **self.parameters)
+    denoiser: nn.Module | None = None
+    run: Callable[[bool], Tensor] | None = None
+    """The denoiser's prediction as it is now, for the conditional rows (True) or the unconditional ones (False)."""
 
 
 def apg(c: Tensor, u: Tensor, scale: float, step: Step, *, eta: float, norm: float, momentum: float) -> Tensor:

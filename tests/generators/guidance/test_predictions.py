@@ -12,7 +12,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, guiders
 from torch import Tensor, nn
 
 from stg_eval.generators.guidance import LayerMap, guided, predictions, stack
-from stg_eval.generators.guidance.predictions import Combination, Step
+from stg_eval.generators.guidance.combination import Combination
+from stg_eval.generators.guidance.predictions import Step
 from stg_eval.methods import PREDICTIONS
 from stg_eval.terms import Combine, Moment
 from stg_eval.types import Guidance, StgEvalError
@@ -31,7 +32,7 @@ def draw(seed: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
 
 
 C, U = draw(1), draw(2)
-STEP = Step(Moment(3, 10), None)
+STEP = Step(Moment(3, 10))
 
 
 def samples(function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -67,7 +68,7 @@ def test_cfg_zero_star_scales_u_and_begins_with_zero() -> None:
         return alpha * u + 4 * (c - alpha * u)
 
     close(predictions.cfg_zero_star(C, U, 4.0, STEP, steps=1), samples(formula), 1e-6)  # it adds 1e-8 to |u|^2
-    assert not predictions.cfg_zero_star(C, U, 4.0, Step(Moment(0, 10), None), steps=1).any()
+    assert not predictions.cfg_zero_star(C, U, 4.0, Step(Moment(0, 10)), steps=1).any()
 
 
 def test_tcfg_keeps_of_u_what_lies_along_the_first_singular_vector() -> None:
@@ -108,8 +109,8 @@ def test_a_sample_does_not_depend_on_its_batch(method: str) -> None:
     together, alone = Combination(Combine(method=method)), Combination(Combine(method=method))
     for k in range(2):
         moment = Moment(k + 1, 4)
-        both = together(C + k, U, 3.0, moment, None)
-        close(both[:1], alone(C[:1] + k, U[:1], 3.0, moment, None), 1e-12)
+        both = together(C + k, U, 3.0, moment)
+        close(both[:1], alone(C[:1] + k, U[:1], 3.0, moment), 1e-12)
 
 
 # ---- diffusers' guiders
@@ -143,7 +144,7 @@ def test_methods_equal_diffusers_guiders(name: str) -> None:
         expected = theirs.forward(pred_cond=c, pred_uncond=u).pred
         # theirs takes the singular vectors in float32, which alone is 5e-5 from the formula
         tolerance = 1e-4 if name == "tcfg" else 5e-6
-        torch.testing.assert_close(ours(c, u, 4.0, Moment(k, 3), None), expected, rtol=0, atol=tolerance)
+        torch.testing.assert_close(ours(c, u, 4.0, Moment(k, 3)), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,8 @@ def test_any_guider_of_diffusers_runs_with_a_state_of_its_own_for_each_run(kind:
             theirs.set_state(k, 3, None)
             theirs.prepare_inputs({"x": (C, U)})
             expected = theirs.forward(pred_cond=C + k, pred_uncond=U).pred
-            assert torch.equal(ours(C + k, U, 4.0, Moment(k, 3), None), expected)
+            found = ours(C + k, U, 4.0, Moment(k, 3), denoiser=nn.Identity(), run=lambda conditional: C)
+            assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +174,46 @@ def test_any_guider_of_diffusers_runs_with_a_state_of_its_own_for_each_run(kind:
         ("NoGuidance", "{}", "no guider 'NoGuidance' .known: AdaptiveProjectedGuidance"),
         ("AdaptiveProjectedGuidance", '{"zeta": 1}', "no option 'zeta'"),
         ("ClassifierFreeGuidance", '{"start": 3.0}', "cannot be made"),
-        ("SkipLayerGuidance", '{"skip_layer_guidance_layers": [1]}', "write a skip such as"),
     ],
 )
 def test_a_guider_that_cannot_run_is_one_line(kind: str, config: str, message: str) -> None:
     with pytest.raises(StgEvalError, match=message):
         Combination(Combine(method=f"guider:{kind}", config=config))
+
+
+SKIPPED = {"indices": [9], "fqn": "transformer_blocks", "dropout": 1.0}
+"""diffusers' way to leave out a block."""
+
+
+@pytest.mark.parametrize(
+    ("guider", "ours"),
+    [
+        (
+            f'SkipLayerGuidance{{"skip_layer_config":{json.dumps(SKIPPED)},"skip_layer_guidance_scale":1.0,'
+            '"skip_layer_guidance_start":0.0,"skip_layer_guidance_stop":1.0}',
+            "cfg3+stg-r[9]w1@s1-9",  # diffusers' window leaves out its first step
+        ),
+        (f'AutoGuidance{{"auto_guidance_config":{json.dumps(SKIPPED)}}}', "cfg3+stg-r[9]u"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ltx", "wan"])
+def test_guiders_that_perturb_the_model_do_what_skips_do(
+    bench: Callable[[str], Any], name: str, guider: str, ours: str
+) -> None:
+    model = bench(name)
+    guider = guider.replace("transformer_blocks", "blocks") if name == "wan" else guider
+    before, attributes = model.trajectory(3, steps=3), [sorted(m.__dict__) for m in model.denoiser.modules()]
+    found = model.guided(f"cfg3+guider:{guider}", steps=3)
+    assert found.relative_distance(model.guided(ours, steps=3)) < 1e-4
+    assert not found.equals(before)
+    assert [sorted(m.__dict__) for m in model.denoiser.modules()] == attributes
+    assert model.trajectory(3, steps=3).equals(before)
+
+
+def test_a_guider_that_the_model_has_no_place_for_is_one_line(bench: Callable[[str], Any]) -> None:
+    term = 'guider:SkipLayerGuidance{"skip_layer_guidance_layers":[1],"skip_layer_guidance_start":0.0}'
+    with pytest.raises(StgEvalError, match="SkipLayerGuidance cannot act on LTXVideoTransformer3DModel"):
+        bench("ltx").guided(f"cfg3+{term}", steps=10)
 
 
 # ---- through the engine
@@ -219,7 +255,7 @@ def test_the_pipeline_ends_with_the_method_s_prediction_in_every_batch_order(tex
             window = guidance.combine.window
             expected = u + g * (c - u)
             if window is None or moment in window:
-                expected = expected_of(c.float(), u.float(), g, moment, None).double()
+                expected = expected_of(c.float(), u.float(), g, moment, denoiser=toy, run=bool).double()
             close(found, expected, 1e-5)
             x = scheduler.step(found, t, x, return_dict=False)[0]
 
