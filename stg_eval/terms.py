@@ -191,7 +191,7 @@ class Combine:
     def _check_guider(self) -> None:
         try:
             config = json.loads(self.config)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StgEvalError(
                 f"{self.method} is followed by its configuration as JSON, {{}} for none: {error}"
             ) from error

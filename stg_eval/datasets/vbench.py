@@ -118,7 +118,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         for entry in entries:
             if not isinstance(entry["prompt_en"], str) or not isinstance(entry["dimension"], list):
                 raise TypeError("an entry without prompt_en or dimension")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise StgEvalError(f"{path} is damaged ({error}); install or fetch it again") from error
     return entries  # type: ignore[no-any-return]
 

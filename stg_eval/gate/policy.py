@@ -63,7 +63,7 @@ def read_policy(path: Path | None) -> Policy:
         return Policy()
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StgEvalError(f"cannot read {path}: {error}") from error
     unknown = data.keys() - {"level", "margins", "gate", "golden"}
     if unknown:

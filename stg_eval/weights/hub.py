@@ -71,7 +71,7 @@ def _lacks(row: Weight, folder: Path) -> str | None:
     for index in (file for file in files if fnmatch(file, "*.index*.json")):
         try:
             shards: set[str] = set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return f"{index} in one piece"
         for shard in sorted((Path(index).parent / name).as_posix() for name in shards):
             if shard not in files and any(fnmatch(shard, pattern) for pattern in row.files):

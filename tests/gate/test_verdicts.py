@@ -214,6 +214,7 @@ def test_policy_file_changes_margins_level_and_gate(make_run: MakeRun, tmp_path:
         ("[gate]\nsharpness = 1", "must be true or false"),
         ("margin = 3", "unknown entry 'margin'"),
         ("level = ", "cannot read"),
+        ("level = " + "[" * 100_000, "cannot read"),
         ("margins = 3", "margins must be a table"),
     ],
 )

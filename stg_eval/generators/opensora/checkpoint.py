@@ -81,7 +81,7 @@ def read_config(folder: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
         found = config.get("model_type") or config.get("_class_name")
     except FileNotFoundError:
         raise StgEvalError(f"{folder} is not an Open-Sora folder: it has no {CONFIG}") from None
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise StgEvalError(f"{folder / CONFIG} is not readable JSON; download it again") from None
     if found not in kinds:
         raise StgEvalError(f"{folder} is not an Open-Sora 1.2 {kinds[0]}: its {CONFIG} says {found!r}")
@@ -112,7 +112,10 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            try:
+                shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                raise StgEvalError(f"{index} is no readable index of shards; download it again") from None
             if missing := [shard for shard in shards if not (folder / shard).is_file()]:
                 raise StgEvalError(f"{folder} lacks {', '.join(missing)} named in {index.name}; download it again")
             return [folder / shard for shard in shards]
