@@ -59,15 +59,15 @@ class Guidance:
     # ---- what it says at a moment of the run
 
     def cfg_at(self, moment: Moment | None) -> float:
-        """The CFG scale of a step; 1 is off."""
+        """Return the CFG scale of a step; 1 is off."""
         return _at(self.cfg_scale, self.cfg_pieces, moment, off=1.0)
 
     def rescale_at(self, moment: Moment | None) -> float:
-        """The rescale of a step; 0 is off."""
+        """Return the rescale of a step; 0 is off."""
         return _at(self.rescale, self.rescale_pieces, moment, off=0.0)
 
     def windows(self) -> list[Window]:
-        """All windows of its terms."""
+        """Return all windows of its terms."""
         terms: list[Any] = [*self.cfg_pieces, *self.rescale_pieces, *self.skips]
         terms += filter(None, [self.auto, self.combine])
         return [term.window for term in terms if term.window is not None]
@@ -158,7 +158,7 @@ _COMBINE = re.compile(rf"({'|'.join(PREDICTIONS)})(?:\[(\w+=-?{_NUMBER}(?:,\w+=-
 
 
 def _split(text: str) -> list[str]:
-    """The terms: text at each `+` that stands in no bracket, brace or JSON string."""
+    """Return the terms: text at each `+` that stands in no bracket, brace or JSON string."""
     parts, depth, quoted = [""], 0, False
     for i, letter in enumerate(text):
         if letter == '"' and text[i - 1] != "\\":
@@ -182,7 +182,7 @@ def _windows(part: str) -> tuple[str, list[Window | None]]:
 
 
 def _values(text: str | None, windows: Sequence[Window | None]) -> list[float]:
-    """The numbers of a list, one for each window; a single one holds for all."""
+    """Return the numbers of a list, one for each window; a single one holds for all."""
     values = [float(value) for value in (text or "0").split(",")]
     if len(values) > 1 and windows == [None]:
         raise StgEvalError(

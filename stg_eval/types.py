@@ -18,8 +18,8 @@ PIXELLESS: dict[str, JSONValue] = {"offload": "none"}
 
 
 def check_text(text: str) -> str:
-    """The text itself. Raises StgEvalError for one that no UTF-8 file can hold: with half a surrogate pair, as broken
-    escapes and file names in another encoding have."""
+    """Return the text itself. Raises StgEvalError for one that no UTF-8 file can hold: with half a surrogate pair, as
+    broken escapes and file names in another encoding have."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -55,7 +55,7 @@ class Case:
             check_text(text)
 
     def conditions(self) -> dict[str, JSONValue]:
-        """What the model sees. Two cases with equal conditions share their clips."""
+        """Say what the model sees. Two cases with equal conditions share their clips."""
         return {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -91,8 +91,8 @@ class Request:
     """Model-specific settings, sorted by name (motion_bucket_id, noise_aug_strength, ...)."""
 
     def canonical(self) -> dict[str, Any]:
-        """The JSON whose digest is the key. What changes no pixel is left out (case id, tags and image path) or stands
-        there as if it had not been chosen (PIXELLESS)."""
+        """Return the JSON whose digest is the key. What changes no pixel is left out (case id, tags and image path) or
+        stands there as if it had not been chosen (PIXELLESS)."""
         out = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("case", "guidance", "settings")}
         return out | {
             "guidance": str(self.guidance),
@@ -147,7 +147,7 @@ class Score:
 
 
 def to_json(noun: Case | Guidance | Request | Clip | Score) -> dict[str, Any]:
-    """A plain dictionary; `Guidance` becomes its signature."""
+    """Return a plain dictionary; `Guidance` becomes its signature."""
     out: dict[str, Any] = asdict(noun) if not isinstance(noun, Guidance) else {"guidance": str(noun)}
     if isinstance(noun, Request):
         out["guidance"], out["settings"] = str(noun.guidance), dict(noun.settings)
@@ -159,8 +159,8 @@ _SHARED = tuple(field.name for field in fields(Request) if field.name not in ("c
 
 @lru_cache(maxsize=256, typed=True)
 def _around_case_and_seed(settings_as_text: str, *shared: Any) -> tuple[str, str, str]:
-    """Canonical JSON of a request before its case's value, between that and the seed's, and after. `settings_as_text`
-    tells 1 from 1.0 and True, which are equal and read differently."""
+    """Return canonical JSON of a request before its case's value, between that and the seed's, and after.
+    `settings_as_text` tells 1 from 1.0 and True, which are equal and read differently."""
     request = Request(case=Case(id=""), seed=0, **dict(zip(_SHARED, shared, strict=True)))
     parts = {name: f"{_json(name)}: {_json(value)}" for name, value in sorted(request.canonical().items())}
     parts["case"], parts["seed"] = '"case": \0', '"seed": \0'  # no JSON holds a bare null character

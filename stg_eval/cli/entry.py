@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    """The verb's exit code."""
+    """Return the verb's exit code."""
     from typer import Abort
 
     from stg_eval.cli.verbs import app
@@ -74,7 +74,7 @@ def _check_texts() -> None:
 
 
 def crash_line(error: Exception) -> str:
-    """One line for an exception that nobody foresaw. Its traceback goes to a new file, which the line names."""
+    """Return one line for an exception that nobody foresaw. Its traceback goes to a new file, which the line names."""
     told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     text = "".join(traceback.format_exception(error))
     try:

@@ -22,7 +22,7 @@ def show(what: str, model: str) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns on stdout, wrapped to a terminal and unwrapped in a pipe."""
+    """Print columns on stdout, wrapped to a terminal and unwrapped in a pipe."""
     from rich.console import Console
     from rich.table import Table
 

@@ -48,8 +48,8 @@ def forgive() -> None:
 
 
 def settle(code: int) -> int:
-    """The exit code of a verb that ended with `code`, once its output is out: a 0 becomes 141 if the reader of standard
-    output went away before, 74 if it could not be written, which a line on standard error says."""
+    """Return the exit code of a verb that ended with `code`, once its output is out: a 0 becomes 141 if the reader of
+    standard output went away before, 74 if it could not be written, which a line on standard error says."""
     sys.stdout.flush()
     sys.stderr.flush()
     failure = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "failure", None)

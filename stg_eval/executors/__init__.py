@@ -40,7 +40,7 @@ def check(name: str) -> None:
 
 
 def start(name: str, setup: Setup, loaded: Loaded) -> AbstractContextManager[Executor]:
-    """An executor for the tasks of one run. `loaded`: the metrics as the driver has them.
+    """Return an executor for the tasks of one run. `loaded`: the metrics as the driver has them.
 
     Raises StgEvalError for an unknown one, and for one that cannot start here.
     """

@@ -168,7 +168,8 @@ class PipelineGenerator:
         return frames
 
     def _decode(self, request: Request, latents: torch.Tensor) -> np.ndarray | StgEvalError:
-        """Latents to frames by the pipeline's own last lines: a run without a denoiser whose result is `latents`."""
+        """Decode latents as the pipeline does at its end: its call is run without the denoiser, with `latents` as the
+        result."""
         import torch
 
         from stg_eval.generators.guidance.schedulers import replaced_methods

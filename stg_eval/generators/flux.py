@@ -31,7 +31,7 @@ def first_frames(
     offload: str = "none",
     vae_tiling: bool = False,
 ) -> list[Case]:
-    """The cases with a first frame each, a PNG of height x width in `folder`, drawn from the prompt.
+    """Return the cases with a first frame each, a PNG of height x width in `folder`, drawn from the prompt.
 
     Defaults are the model card's. A file's name is the digest of all that determines it: what is there already is kept,
     and an interrupted call continues where it was. offload, vae_tiling: see `loading.MEMORY_SETTINGS`.
@@ -89,7 +89,7 @@ def _draw(
 
 
 def small() -> Any:
-    """A small pipeline for random weights, see `DiffusersModel.small`."""
+    """Return a small pipeline for random weights, see `DiffusersModel.small`."""
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextConfig, CLIPTextModel
 

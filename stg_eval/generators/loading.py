@@ -28,8 +28,8 @@ def open_pipeline(
     variants: Mapping[str, str] = MappingProxyType({}),
     float32: Sequence[str] = (),
 ) -> Any:
-    """The diffusers pipeline `kind` on the CPU in `dtype`: from a hub id with or without @revision, a local folder, or
-    what `small` builds for "random-weights(seed=N)".
+    """Return the diffusers pipeline `kind` on the CPU in `dtype`: from a hub id with or without @revision, a local
+    folder, or what `small` builds for "random-weights(seed=N)".
 
     variants and float32: see `stg_eval.generators.diffusers_video.DiffusersModel`.
     """
@@ -61,7 +61,7 @@ def open_pipeline(
 
 
 def pinned(weights: str) -> str:
-    """What `auto[<weights>]` loads: a file whose SHA-256 begins as its name says, else a hub id or random weights.
+    """Say what `auto[<weights>]` loads: a file whose SHA-256 begins as its name says, else a hub id or random weights.
 
     Raises StgEvalError for a file that is not there or has another digest.
     """

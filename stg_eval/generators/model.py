@@ -71,8 +71,8 @@ class Generator(Protocol):
     """A loaded model."""
 
     def generate(self, requests: Sequence[Request]) -> Sequence[np.ndarray | StgEvalError]:
-        """Frames for each request, in order: uint8 [num_frames, height, width, 3], RGB, as `to_uint8` makes them; an
-        error in the place of a clip that is not finite.
+        """Return frames for each request, in order: uint8 [num_frames, height, width, 3], RGB, as `to_uint8` makes
+        them; an error in the place of a clip that is not finite.
 
         All requests of one call share guidance, size, num_frames, num_inference_steps and settings. Each draws its
         noise from a generator of its own, seeded with `request.noise_seed`, so a clip does not depend on its batch.
@@ -80,7 +80,8 @@ class Generator(Protocol):
         ...
 
     def one_step_views(self, request: Request, step: int) -> Mapping[str, np.ndarray | StgEvalError]:
-        """The clean clips that each prediction of one step implies (Fig. 18 and 19), frames as `generate` gives them.
+        """Return the clean clips that each prediction of one step implies (Fig. 18 and 19), frames as `generate` gives
+        them.
 
         step: 0 is the first of request.num_inference_steps. Keys: see `stg_eval.generators.guidance.views.one_step`.
         Raises StgEvalError for a step that there is not.
@@ -116,8 +117,8 @@ class Model(ABC):
         """
 
     def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
-        """Passes of the denoiser a step, counted in full conditional passes: 1 without guidance, 2 with CFG, and for
-        each weak pass the share of the network behind the skipped layer (the prefix is shared). Where terms have
+        """Return passes of the denoiser a step, counted in full conditional passes: 1 without guidance, 2 with CFG, and
+        for each weak pass the share of the network behind the skipped layer (the prefix is shared). Where terms have
         windows: on average over the steps, the card's number if none is given.
 
         Raises StgEvalError for layers and scales that the model does not have.
@@ -142,13 +143,14 @@ class Model(ABC):
             raise StgEvalError(f"{name} needs at least {self.min_steps} steps")
 
     def needs(self, sources: Set[str]) -> list[Weight]:
-        """Those of the checkpoints that `sources`, a request's weights and settings, name by their `Weight.source`."""
+        """Return those of the checkpoints that `sources`, a request's weights and settings, name by their
+        `Weight.source`."""
         return [row for row in self.checkpoints if row.source in sources]
 
 
 def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:
-    """Frames float [T, H, W, 3] in 0..1 (clipped) -> uint8, rounded to nearest; an error if any value is not finite,
-    since a cast would turn it into black without a word."""
+    """Map frames float [T, H, W, 3] in 0..1 (clipped) -> uint8, rounded to nearest; an error if any value is not
+    finite, since a cast would turn it into black without a word."""
     if not np.isfinite(frames).all():
         return StgEvalError("the model returned frames that are not finite (NaN or infinity)")
     rounded: np.ndarray = np.rint(np.clip(frames, 0.0, 1.0) * 255.0).astype(np.uint8)
@@ -156,7 +158,7 @@ def to_uint8(frames: np.ndarray) -> np.ndarray | StgEvalError:
 
 
 def torch_dtype(name: str) -> Any:
-    """The torch.dtype of that name. Raises StgEvalError for one that models do not run in."""
+    """Return the torch.dtype of that name. Raises StgEvalError for one that models do not run in."""
     if name not in DTYPES:
         raise StgEvalError(f"dtype is one of {', '.join(DTYPES)}, not {name!r}")
     import torch

@@ -15,12 +15,12 @@ from stg_eval.types import StgEvalError
 
 
 def is_random(weights: str) -> bool:
-    """Whether a weights string asks for random weights."""
+    """Tell whether a weights string asks for random weights."""
     return weights.startswith("random-weights")
 
 
 def seeded(weights: str, build: Callable[[], Any]) -> Any:
-    """The pipeline that `build` makes, the same for the same seed, in evaluation mode.
+    """Return the pipeline that `build` makes, the same for the same seed, in evaluation mode.
 
     Raises StgEvalError for a weights string that is not ``random-weights(seed=N)``.
     """
@@ -43,14 +43,14 @@ T5: dict[str, Any] = {"vocab_size": 258, "d_model": 32, "d_kv": 8, "d_ff": 32, "
 
 
 def t5() -> Any:
-    """A T5 encoder of that size."""
+    """Return a T5 encoder of that size."""
     from transformers import T5Config, T5EncoderModel
 
     return T5EncoderModel(T5Config(**T5))
 
 
 def byte_tokenizer(length: int = 512) -> Any:
-    """One token a byte, so every prompt has tokens of its own and no vocabulary file is needed."""
+    """Return one token a byte, so every prompt has tokens of its own and no vocabulary file is needed."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

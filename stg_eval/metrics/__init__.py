@@ -31,7 +31,7 @@ class ClipScorer(Protocol):
         """The next frames, uint8 [t, H, W, 3], RGB, 1 <= t."""
 
     def end(self) -> float:
-        """The clip's score; nan where it is not defined (one frame has no flicker)."""
+        """Return the clip's score; nan where it is not defined (one frame has no flicker)."""
         ...
 
 
@@ -41,11 +41,11 @@ class Extractor(Protocol):
     signature: str
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """Which frames it looks at. Raises StgEvalError if the clip is too short."""
+        """Say which frames it looks at. Raises StgEvalError if the clip is too short."""
         ...
 
     def extract(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Clips uint8 [T, H, W, 3] of those frames -> features float32 [N, D]."""
+        """Map clips uint8 [T, H, W, 3] of those frames -> features float32 [N, D]."""
         ...
 
 
@@ -64,7 +64,7 @@ class PairScorer(Protocol):
     signature: str
 
     def score(self, frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Consecutive frames of both, uint8 [t, H, W, 3], RGB -> value of each, float [t]."""
+        """Map consecutive frames of both, uint8 [t, H, W, 3], RGB -> value of each, float [t]."""
         ...
 
 

@@ -24,7 +24,7 @@ ENTRY_POINT_GROUP = "stg_eval.metrics"
 
 
 def _cards() -> Iterator[MetricCard]:
-    """The cards of every file in this package that defines CARD or CARDS. Others (networks) are not imported."""
+    """Yield the cards of every file in this package that defines CARD or CARDS. Others (networks) are not imported."""
     home = Path(__file__).parent
     for path in sorted(home.rglob("*.py")):
         if re.search(r"^CARDS?\b.* = ", path.read_text(encoding="utf-8"), re.MULTILINE):
@@ -40,7 +40,7 @@ METRICS: dict[str, MetricCard] = {
 
 @cache
 def plug_ins() -> Mapping[str, MetricCard]:
-    """Cards of other packages, see `stg_eval.plug_ins`."""
+    """Return cards of other packages, see `stg_eval.plug_ins`."""
 
     def name_of(_: str, loaded: object) -> str:
         if not isinstance(loaded, MetricCard):
@@ -51,12 +51,12 @@ def plug_ins() -> Mapping[str, MetricCard]:
 
 
 def find(name: str) -> MetricCard | None:
-    """The card of a metric; None for one that is not installed here, as in a run made elsewhere."""
+    """Return the card of a metric; None for one that is not installed here, as in a run made elsewhere."""
     return METRICS.get(name) or plug_ins().get(name)  # plug-ins are not even imported for a metric of our own
 
 
 def card(name: str) -> MetricCard:
-    """The card of a metric. Raises StgEvalError with the nearest name for an unknown one."""
+    """Return the card of a metric. Raises StgEvalError with the nearest name for an unknown one."""
     if found := find(name):
         return found
     known = [*METRICS, *plug_ins()]

@@ -45,7 +45,8 @@ def score_clips(
     batch_size: int = BATCH_SIZE,
     reader: Reader = "pyav",
 ) -> Iterator[ClipOutcome]:
-    """Outcomes in the order of `clips`. What fails on one clip is named in its outcome and does not stop the rest.
+    """Yield outcomes in the order of `clips`. What fails on one clip is named in its outcome and does not stop the
+    rest.
 
     Frames are handed on in chunks, so memory does not grow with a clip's length. Extractors always get batches of
     exactly `batch_size` (the last one is filled up with repetitions), so a feature does not depend on how many clips
@@ -64,7 +65,7 @@ def score_clips(
 def extract_arrays(
     clips: Iterable[np.ndarray], extractors: Mapping[str, Extractor], fps: float = 8.0, batch_size: int = BATCH_SIZE
 ) -> dict[str, np.ndarray]:
-    """Features float32 [N, D] of clips in memory, uint8 [T, H, W, 3], by the same batches as `score_clips`."""
+    """Return features float32 [N, D] of clips in memory, uint8 [T, H, W, 3], by the same batches as `score_clips`."""
     rows: dict[str, list[np.ndarray]] = {name: [] for name in extractors}
     batch: list[np.ndarray] = []
 
@@ -169,7 +170,7 @@ def _finish(batch: Batch, extractors: Mapping[str, Extractor], batch_size: int) 
 
 
 def _extract(extractor: Extractor, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-    """Features of at most `batch_size` clips, computed in a batch of exactly that size."""
+    """Return features of at most `batch_size` clips, computed in a batch of exactly that size."""
     filled = [*clips, *[clips[-1]] * (batch_size - len(clips))]
     features = np.asarray(extractor.extract(filled), np.float32)
     if features.shape[:1] != (batch_size,) or features.ndim != 2:
@@ -180,6 +181,6 @@ def _extract(extractor: Extractor, clips: Sequence[np.ndarray], batch_size: int)
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, without line breaks; its kind where it is not one of ours."""
+    """Say what an exception says, without line breaks; its kind where it is not one of ours."""
     text = " ".join(str(error).split())
     return text if isinstance(error, StgEvalError) else f"{type(error).__name__}: {text}"

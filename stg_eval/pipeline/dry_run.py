@@ -22,7 +22,7 @@ BITS_PER_PIXEL = {"h264": 0.25, "vp9": 6.0}
 
 
 def forecast(plan: Plan, store_path: Path) -> str:
-    """Markdown: clips to make and to reuse, TFLOP, GPU-hours, disk, and what is still missing."""
+    """Forecast a run as Markdown: clips to make and to reuse, TFLOP, GPU-hours, disk, and what is still missing."""
     lines = [
         f"Dry run: {plan.suite.title} with {plan.card.title}, nothing is made.",
         "",

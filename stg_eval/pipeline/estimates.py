@@ -23,7 +23,7 @@ NAN = math.nan
 def columns(
     cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric | PairScorer], cells: Sequence[Estimate]
 ) -> tuple[Column, ...]:
-    """The metrics as a table names them; a set metric's signature says n where all variants have the same."""
+    """Return the metrics as a table names them; a set metric's signature says n where all variants have the same."""
     out = []
     for card in cards:
         signature = loaded[card.name].signature
@@ -35,7 +35,7 @@ def columns(
 
 
 def column_of(card: MetricCard, signature: str) -> Column:
-    """A metric as a table names it."""
+    """Return a metric as a table names it."""
     names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
     paired = card.load_pair is not None
     return Column(signature=signature, paired=paired, **{name: getattr(card, name) for name in names})
@@ -53,7 +53,7 @@ def cells(
     published: Mapping[str, Mapping[str, float]],
     by_case: Collection[str] = (),
 ) -> tuple[Estimate, ...]:
-    """One Estimate for each variant and metric.
+    """Return one Estimate for each variant and metric.
 
     `scores` has one row a clip that was asked for (Results.scores); rows of two variants are paired by (case, seed).
     `reference` maps extractor signatures to the real clips' features float32 [M, D]. Intervals resample cases
@@ -98,17 +98,17 @@ def features_record(
 
 
 def rows_of(scores: pd.DataFrame, variant: str | None) -> pd.DataFrame:
-    """Rows of Results.scores of one variant, by (case, seed)."""
+    """Return rows of Results.scores of one variant, by (case, seed)."""
     return scores[scores["variant"] == variant].set_index(["case", "seed"])
 
 
 def clusters_of(rows: pd.DataFrame, cluster: str) -> list[object]:
-    """What is resampled together: the clips of a case, or each for itself."""
+    """Say what is resampled together: the clips of a case, or each for itself."""
     return [case if cluster == "case" else (case, seed) for case, seed in rows.index]
 
 
 def cell(interval: statistics.Interval, difference: statistics.Difference | None, problem: str = "") -> dict[str, Any]:
-    """The numbers of an Estimate."""
+    """Return the numbers of an Estimate."""
     d = difference or statistics.Difference(NAN, NAN, NAN, NAN, 0)
     return {
         "value": interval.value,
@@ -179,7 +179,7 @@ def _set_cell(
 
 
 def _features(rows: pd.DataFrame, card: MetricCard, metric: SetMetric, store: Store) -> pd.Series:
-    """Features of those rows that count and have them, by (case, seed)."""
+    """Return features of those rows that count and have them, by (case, seed)."""
     rows = rows[counting.counted(rows, card.name)]
     found = store.features(list(rows["key"]), metric.extractor.signature)
     have = rows[rows["key"].isin(found.keys())]

@@ -84,7 +84,7 @@ def fill(
 def _values(
     pair: Pair, scorers: Mapping[str, PairScorer], reader: Reader, problems: dict[tuple[str, str], str]
 ) -> dict[str, float]:
-    """Metric -> mean over the pair's frames. What fails is named, and stops no other."""
+    """Map metric -> mean over the pair's frames. What fails is named, and stops no other."""
     running: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
     try:
         for frames, partner in _together(pair, reader) if running else ():
@@ -101,7 +101,7 @@ def _values(
 
 
 def _together(pair: Pair, reader: Reader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames of both, uint8 [t, H, W, 3] each. Raises StgEvalError where they differ in size or number."""
+    """Yield frames of both, uint8 [t, H, W, 3] each. Raises StgEvalError where they differ in size or number."""
     (_, ours), (_, theirs) = (open_video(path, FRAMES_PER_CHUNK, reader) for path in (pair.path, pair.partner))
     for frames, partner in zip_longest(ours, theirs):
         if frames is None or partner is None or len(frames) != len(partner):

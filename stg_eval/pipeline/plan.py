@@ -131,7 +131,7 @@ def make_plan(
 
 
 def counting(suite: Suite) -> Counting:
-    """Which clips each metric of a suite counts."""
+    """Say which clips each metric of a suite counts."""
     return Counting(
         metric_clips=suite.metric_clips,
         score_by_tag=suite.score_by_tag,

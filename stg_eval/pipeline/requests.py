@@ -43,7 +43,7 @@ def make_requests(
     pairs: Iterable[tuple[Case, int]],
     settings: Mapping[str, JSONValue],
 ) -> tuple[Request, ...]:
-    """The requests of one guidance, one for each (case, seed).
+    """Return the requests of one guidance, one for each (case, seed).
 
     Raises StgEvalError where a case lacks what the model's task needs.
     """

@@ -23,7 +23,7 @@ ENGINES = ("ours", "official")
 
 
 def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours") -> dict[str, ClipScorer | SetMetric]:
-    """Metric name -> its loaded networks. With `engine="official"`, VBench's dimensions run in the vbench package
+    """Map metric name -> its loaded networks. With `engine="official"`, VBench's dimensions run in the vbench package
     itself (slower; their signatures say so). Raises StgEvalError for missing weights, before any work is done."""
     if engine not in ENGINES:
         raise StgEvalError(f"unknown engine {engine!r} (known: {', '.join(ENGINES)})")
@@ -40,7 +40,7 @@ def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours")
 def reference_features(
     reference: Reference, loaded: Loaded, store: Store, reader: Reader = "pyav"
 ) -> dict[str, np.ndarray]:
-    """Extractor signature -> features float32 [M, D] of the real clips, cached by the reference's content.
+    """Map extractor signature -> features float32 [M, D] of the real clips, cached by the reference's content.
 
     Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked for is another number.
     """
@@ -88,6 +88,6 @@ def _extract_files(paths: Sequence[Path], extractor: Extractor, reader: Reader) 
 
 
 def file_key(path: Path) -> str:
-    """Key of a video that no request made: the digest of its bytes."""
+    """Return key of a video that no request made: the digest of its bytes."""
     with open(path, "rb") as file:
         return f"file/{hashlib.file_digest(file, 'sha256').hexdigest()}"

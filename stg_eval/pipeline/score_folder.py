@@ -39,7 +39,7 @@ def score_folder(
     reader: Reader,
     strict: bool,
 ) -> Results:
-    """Results, not yet written to `path`, of the metrics by name; without names, of all that the folder allows.
+    """Return Results, not yet written to `path`, of the metrics by name; without names, of all that the folder allows.
 
     `folder` may be one video, too. Set metrics that compare with real clips need their folder, `reference`. Raises
     StgEvalError for a folder without videos and for a metric that cannot be computed; unreadable files are in the
@@ -102,7 +102,8 @@ def score_folder(
 
 
 def _metrics(names: Sequence[str], n: int, real: Reference | None) -> list[MetricCard]:
-    """The metrics asked for, or all that need nothing but the folder's `n` videos, the real clips and the weights here.
+    """Return the metrics asked for, or all that need nothing but the folder's `n` videos, the real clips and the
+    weights here.
 
     Raises StgEvalError for one that cannot be computed from these.
     """
@@ -147,7 +148,7 @@ class _Look:
 
 
 def _look(place: Path, strict: bool) -> _Look:
-    """The videos of a folder; with `strict`, those are refused whose frames there is something to know of."""
+    """Return the videos of a folder; with `strict`, those are refused whose frames there is something to know of."""
     found = find_videos(place)
     look = _Look(notes=[f"{place}: left out {found.left_out}"] if found.left_out else [])
     seen: dict[str, tuple[Path, str]] = {}
@@ -172,7 +173,7 @@ def _notes(path: Path) -> str:
 
 
 def _reference(folder: Path, items: Sequence[Item]) -> Reference:
-    """The real clips; their digest covers the bytes of all, in order."""
+    """Return the real clips; their digest covers the bytes of all, in order."""
     digest = hashlib.sha256(bytes.fromhex("".join(item.key.removeprefix("file/") for item in items)))
     return Reference(f"{folder.name}|{len(items)}", digest.hexdigest(), [item.path for item in items], len(items))
 

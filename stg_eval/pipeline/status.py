@@ -123,7 +123,7 @@ class Status:
 
 
 def describe(output: Path) -> str | None:
-    """How far a run is, how fast, and until when, in one paragraph; None for one that is not under way."""
+    """Say how far a run is, how fast, and until when, in one paragraph; None for one that is not under way."""
     try:
         found: dict[str, Any] = json.loads((output / FILE).read_text(encoding="utf-8"))
         making = found["made"] < found["to_make"]

@@ -20,7 +20,7 @@ VERSION = "v1"
 
 
 def columns(totals: Sequence[MetricCard], parts: Sequence[Column]) -> tuple[Column, ...]:
-    """Totals as a table names them; each is signed with a digest of its parts' signatures."""
+    """Return totals as a table names them; each is signed with a digest of its parts' signatures."""
     signatures = {part.name: part.signature for part in parts}
     out = []
     for card in totals:
@@ -38,7 +38,7 @@ def cells(
     published: Mapping[str, Mapping[str, float]],
     by_case: Collection[str] = (),
 ) -> tuple[Estimate, ...]:
-    """One Estimate for each variant and total; arguments as `stg_eval.pipeline.estimates.cells` has them.
+    """Return one Estimate for each variant and total; arguments as `stg_eval.pipeline.estimates.cells` has them.
 
     A total with an absent part has no value: its cell says which are absent. A clip counts in a difference for the
     parts that score it on both sides.
@@ -67,7 +67,7 @@ def cells(
 
 
 def value(card: MetricCard, means: Mapping[str, float]) -> float:
-    """The total of the means of its parts. Raises KeyError for an absent one."""
+    """Return the total of the means of its parts. Raises KeyError for an absent one."""
     return sum(p.weight * (means[p.metric] - p.low) / (p.high - p.low) for p in card.parts)
 
 

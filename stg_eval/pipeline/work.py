@@ -125,7 +125,7 @@ class Work:
         self._store.add_clips(clips)
 
     def _scoring(self, chunk: Sequence[Item]) -> list[ScoreTask]:
-        """Groups of items that lack the same metrics: what has nothing missing is not even opened."""
+        """Return groups of items that lack the same metrics: what has nothing missing is not even opened."""
         there = self._locate([i for i in chunk if i.key not in self._tried and i.key not in self._outcome.missing])
         keys = [item.key for item in there]
         self._tried.update(keys)
@@ -144,7 +144,7 @@ class Work:
         return [ScoreTask(tuple(group), names) for names, group in groups if names]
 
     def _locate(self, items: Sequence[Item]) -> list[Item]:
-        """Those items that are there; of clips in the store with the digest that their bytes should have."""
+        """Return those items that are there; of clips in the store with the digest that their bytes should have."""
         stored = self._store.clips([item.key for item in items if item.key in self._batches])
         return [
             replace(item, sha256=stored[item.key].sha256) if item.key in stored else item
@@ -183,7 +183,7 @@ class Work:
         return again
 
     def _undefined(self, chunk: Sequence[Item]) -> dict[tuple[str, str], str]:
-        """(key, metric) -> why, for scores that are nan. The store has them, whichever run found them."""
+        """Map (key, metric) -> why, for scores that are nan. The store has them, whichever run found them."""
         out: dict[tuple[str, str], str] = {}
         for name, metric in self._loaded.items():
             if not isinstance(metric, SetMetric):

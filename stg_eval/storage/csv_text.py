@@ -23,7 +23,7 @@ class _Lines(io.StringIO):
 
 
 def of_words(words: Iterable[str]) -> str:
-    """Several texts in one cell, spaces between them; a space inside one is written %20, as in an address."""
+    """Return several texts in one cell, spaces between them; a space inside one is written %20, as in an address."""
     return " ".join(re.sub(r"[\s%]", lambda found: quote(found[0]), word) for word in words)
 
 
@@ -33,14 +33,14 @@ def words(cell: str) -> list[str]:
 
 
 def of_rows(rows: Iterable[Sequence[object]]) -> str:
-    """One line a row; None is an empty cell."""
+    """Return one line a row; None is an empty cell."""
     lines = _Lines()
     csv.writer(lines, lineterminator="\r\n").writerows(rows)
     return lines.getvalue()
 
 
 def of_frame(frame: pd.DataFrame) -> str:
-    """The columns' names, then one line a row, without the index; nan and None are empty cells."""
+    """Return the columns' names, then one line a row, without the index; nan and None are empty cells."""
     lines = _Lines()
     frame.to_csv(lines, index=False, lineterminator="\r\n")
     return lines.getvalue()

@@ -51,8 +51,8 @@ def read_image(path: Path) -> Picture:
 
 
 def image_digest(path: Path) -> str:
-    """What identifies a first frame, 64 hex digits: SHA-256 of the file, or, where `read_image` changed what the file's
-    bytes say, of the shape and pixels that it made. Raises StgEvalError as `read_image` does."""
+    """Say what identifies a first frame, 64 hex digits: SHA-256 of the file, or, where `read_image` changed what the
+    file's bytes say, of the shape and pixels that it made. Raises StgEvalError as `read_image` does."""
     import numpy as np
 
     picture = read_image(path)
@@ -85,7 +85,7 @@ def _shown(image: Image) -> Picture:
 
 
 def _upper_bits(image: Image) -> Image:
-    """A grey image of 16 bits as one of 8. Colour of 16 bits is read so by Pillow."""
+    """Return a grey image of 16 bits as one of 8. Colour of 16 bits is read so by Pillow."""
     import numpy as np
     from PIL import Image
 

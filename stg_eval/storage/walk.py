@@ -30,7 +30,8 @@ class Found:
 
 
 def find(folder: Path, suffixes: Collection[str], named_like: str, *, deep: bool = True) -> Found:
-    """Files with these suffixes (lower case, with dot), below linked folders too; `deep=False` takes no sub-folders.
+    """Return files with these suffixes (lower case, with dot), below linked folders too; `deep=False` takes no
+    sub-folders.
 
     Raises StgEvalError where a name ends so and no readable file is behind it ("is named like a video and is a broken
     link"), for a name that is no UTF-8 text, and for a folder that cannot be looked into.
@@ -52,13 +53,13 @@ def find(folder: Path, suffixes: Collection[str], named_like: str, *, deep: bool
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """Every file below the folder that is not hidden, nor in a hidden or linked folder, sorted by path."""
+    """Return every file below the folder that is not hidden, nor in a hidden or linked folder, sorted by path."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(folder / path for path in paths if not any(map(is_hidden, path.parts)))
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is nobody's content: .DS_Store, ._clip.mp4, .Trash-1000, ..."""
+    """Tell whether a file or folder of this name is nobody's content: .DS_Store, ._clip.mp4, .Trash-1000, ..."""
     return name.startswith(".") or name in SYSTEM_NAMES
 
 

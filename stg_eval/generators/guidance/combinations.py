@@ -19,7 +19,7 @@ unconditional pass, which has no scale."""
 def sweep_variants(
     base: Guidance, layers: Sequence[str], scales: Sequence[float], modes: Sequence[tuple[str, Mode] | Combine]
 ) -> list[Guidance]:
-    """Every combination around `base`, whose CFG scale, rescale and Restart all variants share.
+    """Return every combination around `base`, whose CFG scale, rescale and Restart all variants share.
 
     Order: modes outermost, then layers, then scales. A scale of 0 is `base` without any skip, and comes once, first. A
     prediction method among the modes is one variant, and a skip of the unconditional pass one for each layer.

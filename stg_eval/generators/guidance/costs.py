@@ -18,7 +18,7 @@ def passes_a_step(
     num_steps: int,
     shares: Mapping[str, float] | None = None,
 ) -> float:
-    """Passes of the denoiser a step, on average over a run of num_steps: 1, or 2 with CFG, and every weak pass.
+    """Return passes of the denoiser a step, on average over a run of num_steps: 1, or 2 with CFG, and every weak pass.
 
     A weak pass costs the share of the blocks from its first skipped one on (the prefix is shared), less those that are
     left out altogether. shares: path of a block -> that share, counted, where blocks do not all cost the same. A term

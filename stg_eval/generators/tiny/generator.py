@@ -41,14 +41,14 @@ class TinyGenerator:
         return network.eval().to(self.device, self.dtype)
 
     def _weaker(self, weights: str) -> TinyDiT:
-        """The network of the checkpoint that AutoGuidance goes away from; the last one is kept."""
+        """Return the network of the checkpoint that AutoGuidance goes away from; the last one is kept."""
         if self.weaker[0] != weights:
             self.weaker = weights, self._network(Path(pinned(weights)))
         return self.weaker[1]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
-        """Frames uint8 [8, 16, 16, 3] for each request; see the contract of `Generator`.
+        """Return frames uint8 [8, 16, 16, 3] for each request; see the contract of `Generator`.
 
         Raises StgEvalError for another size or frame count, and for a case that is not a class of sprites.
         """
@@ -61,7 +61,7 @@ class TinyGenerator:
         return {name: _frames(latents)[0] for name, latents in views.items()}
 
     def _sample(self, requests: Sequence[Request], step: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Latents [B, 3, T, H, W], and the one-step predictions at `step` if one is given."""
+        """Return latents [B, 3, T, H, W], and the one-step predictions at `step` if one is given."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
         first, size = requests[0], self.denoiser.config
@@ -101,7 +101,7 @@ class TinyGenerator:
         return latents, views
 
     def _velocity(self, latents: Tensor, level: float, labels: Tensor, cfg_scale: float) -> Tensor:
-        """Predicted velocity [B, 3, T, H, W] in float32 under classifier-free guidance: u + g (c - u)."""
+        """Return predicted velocity [B, 3, T, H, W] in float32 under classifier-free guidance: u + g (c - u)."""
         if cfg_scale != 1:
             null = torch.full_like(labels, self.denoiser.config.num_classes)
             latents, labels = torch.cat([latents, latents]), torch.cat([null, labels])
@@ -122,5 +122,5 @@ class TinyGenerator:
 
 
 def _frames(latents: Tensor) -> list[np.ndarray | StgEvalError]:
-    """Latents [B, 3, T, H, W] in [-1, 1] -> frames uint8 [T, H, W, 3] of each."""
+    """Map latents [B, 3, T, H, W] in [-1, 1] -> frames uint8 [T, H, W, 3] of each."""
     return [to_uint8(clip) for clip in ((latents + 1) / 2).permute(0, 2, 3, 4, 1).cpu().numpy()]

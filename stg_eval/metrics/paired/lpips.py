@@ -75,7 +75,7 @@ class LPIPS:
 
 
 def distance(features: list[Tensor], reference: list[Tensor], linear: list[Tensor]) -> Tensor:
-    """Features [n, C, h, w] of each tap and its linear layer [C] -> LPIPS of each frame, [n]."""
+    """Map features [n, C, h, w] of each tap and its linear layer [C] -> LPIPS of each frame, [n]."""
 
     def unit(x: Tensor) -> Tensor:
         return x / (x.square().sum(1, keepdim=True) + 1e-8).sqrt()
@@ -89,7 +89,7 @@ def distance(features: list[Tensor], reference: list[Tensor], linear: list[Tenso
 
 
 def linear_layers() -> list[Tensor]:
-    """The five published linear layers, [C] each; they are part of torchmetrics."""
+    """Return the five published linear layers, [C] each; they are part of torchmetrics."""
     from importlib.resources import as_file, files
 
     import torch

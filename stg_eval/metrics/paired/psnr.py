@@ -11,7 +11,7 @@ MOST = 100.0
 
 
 def frame_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of each frame in dB, float64 [T]; infinite for equal frames.
+    """Return peak signal-to-noise ratio of each frame in dB, float64 [T]; infinite for equal frames.
 
     Inputs uint8 [T, H, W, 3]."""
     errors = [((a.astype(np.float64) - b) ** 2).mean() for a, b in zip(frames, reference, strict=True)]

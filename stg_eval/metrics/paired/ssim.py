@@ -9,7 +9,8 @@ from stg_eval.types import StgEvalError
 
 
 def frame_ssim(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Structural similarity of each frame, float64 [T] (Wang et al., 2004: 11 x 11 Gaussian, mean over channels).
+    """Return structural similarity of each frame, float64 [T] (Wang et al., 2004: 11 x 11 Gaussian, mean over
+    channels).
 
     Inputs uint8 [T, H, W, 3]. Raises StgEvalError for frames smaller than the window."""
     if min(frames.shape[1:3]) < 11:

@@ -38,7 +38,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, seen: Keys | None = None, other: Keys | None = None, mask: Tensor | None = None
     ) -> Any:
-        """New tokens [n, t, D] -> the same after the layer, and the keys of all tokens so far.
+        """Map new tokens [n, t, D] -> the same after the layer, and the keys of all tokens so far.
 
         Args:
             seen: Keys of earlier tokens.
@@ -67,7 +67,7 @@ class _Attention(nn.ModuleDict):
         self.heads = heads
 
     def attend_keys(self, features: Tensor) -> Keys:
-        """Keys and values of features [n, t, D]."""
+        """Return keys and values of features [n, t, D]."""
         return self._project("key", features), self._project("value", features)
 
     def forward(self, x: Tensor, keys: Keys, mask: Tensor | None) -> Tensor:
@@ -88,12 +88,12 @@ def _output(inside: int, width: int) -> nn.ModuleDict:
 
 
 def read_words(vocabulary: Path) -> list[str]:
-    """BERT's word pieces, one a line of vocab.txt."""
+    """Return BERT's word pieces, one a line of vocab.txt."""
     return vocabulary.read_text(encoding="utf-8").splitlines()
 
 
 def to_text(ids: list[int], words: list[str], special: Container[int] = SPECIAL) -> str:
-    """Token ids -> text, as BERT's tokenizer joins it and tidies up in front of punctuation."""
+    """Map token ids -> text, as BERT's tokenizer joins it and tidies up in front of punctuation."""
     text = " ".join(words[i] for i in ids if i not in special).replace(" ##", "").strip()
     for mark in (" .", " ?", " !", " ,"):
         text = text.replace(mark, mark[1])

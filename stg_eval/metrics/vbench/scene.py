@@ -75,7 +75,8 @@ class Scene:
 
 
 def read_scaled(path: Path, indices: set[int]) -> dict[int, np.ndarray]:
-    """Frames uint8 [384, 384, 3], RGB, scaled while they are decoded: bit for bit what decord gives for that size."""
+    """Return frames uint8 [384, 384, 3], RGB, scaled while they are decoded: bit for bit what decord gives for that
+    size."""
     import av
 
     from stg_eval.metrics.vbench.tag2text import SIZE
@@ -102,7 +103,7 @@ def read_scaled(path: Path, indices: set[int]) -> dict[int, np.ndarray]:
 
 
 def preprocess(frame: np.ndarray) -> Tensor:
-    """Frame uint8 [384, 384, 3] -> Tag2Text's input [3, 384, 384]."""
+    """Map frame uint8 [384, 384, 3] -> Tag2Text's input [3, 384, 384]."""
     import torch
     from torchvision.transforms.functional import normalize
 
@@ -113,7 +114,7 @@ def preprocess(frame: np.ndarray) -> Tensor:
 
 
 def load(device: str) -> Scene:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return Scene(weights.require(TAG2TEXT), weights.require(BERT_VOCABULARY), device)
 
 

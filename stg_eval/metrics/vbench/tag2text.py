@@ -49,7 +49,7 @@ class Tag2Text(nn.Module):
         self.words, self.coder = read_words(vocabulary), BertWordPieceTokenizer(str(vocabulary), lowercase=True)
 
     def caption(self, image: Tensor) -> str:
-        """Image float32 [3, 384, 384], normalised -> what it shows, without "a picture of"."""
+        """Map image float32 [3, 384, 384], normalised -> what it shows, without "a picture of"."""
         features = self.visual_encoder(image[None])
         x = self.label_embed.weight[None]
         for layer in self.vision_multi["encoder"]["layer"]:
@@ -63,7 +63,7 @@ class Tag2Text(nn.Module):
         return to_text(self._search(prompt, encoded), self.words, SPECIAL | {BEGIN, ENCODE})[len(PROMPT) :]
 
     def _search(self, prompt: list[int], encoded: Tensor) -> list[int]:
-        """Best text by beam search: mean log-probability over all tokens, its end not counted."""
+        """Return best text by beam search: mean log-probability over all tokens, its end not counted."""
         decoder: _Text = self.text_decoder["bert"]
         other = [
             (key.expand(BEAMS, -1, -1, -1), value.expand(BEAMS, -1, -1, -1)) for key, value in decoder.keys(encoded)
@@ -111,7 +111,7 @@ class Tag2Text(nn.Module):
 
 
 def _kept(finished: list[tuple[float, list[int]]], score: float, text: list[int]) -> list[tuple[float, list[int]]]:
-    """The best three texts, the best first."""
+    """Return the best three texts, the best first."""
     return sorted([*finished, (score, text)], key=lambda pair: -pair[0])[:BEAMS]
 
 
@@ -142,7 +142,7 @@ class _Text(nn.Module):
         seen: list[Keys] | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, list[Keys]]:
-        """Token ids [n, t] behind those in `seen` -> [n, t, D], and the keys of all of them."""
+        """Map token ids [n, t] behind those in `seen` -> [n, t, D], and the keys of all of them."""
         if other is None:
             other = self.keys(features) if features is not None else []
         start = seen[0][0].shape[2] if seen else 0
@@ -165,7 +165,7 @@ def _layers(state: Mapping[str, Tensor], prefix: str, heads: int, among: bool = 
 
 
 def _swin(state: Mapping[str, Tensor]) -> Any:
-    """The package's Swin; its sizes are read off the tensors."""
+    """Return the package's Swin; its sizes are read off the tensors."""
     depths: list[int] = []
     heads: list[int] = []
     while (

@@ -23,7 +23,8 @@ ONLY_LOGGED = ("gif", "ffv1")
 
 
 def decode(path: Path, chunk: int) -> Iterator[Any]:
-    """First the VideoInfo, then chunks of frames: of the first video stream, as OpenCV. Raises UnreadableVideo."""
+    """Yield first the VideoInfo, then chunks of frames: of the first video stream, as OpenCV. Raises
+    UnreadableVideo."""
     seen = packets = skipped = lost = filled = 0
     convert: Conversion | None = None
     buffer = np.empty(0, np.uint8)

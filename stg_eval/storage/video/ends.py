@@ -34,7 +34,7 @@ class Cut(Exception):
 
 
 def ending(path: Path) -> Ending:
-    """What the file's structure says of its end; an unknown container says nothing. Raises Cut, OSError."""
+    """Say what the file's structure says of its end; an unknown container says nothing. Raises Cut, OSError."""
     file = os.open(path, os.O_RDONLY)
     try:
         part = _Part(file)
@@ -57,11 +57,11 @@ class _Part:
         return self.size - self.at
 
     def look(self, count: int) -> bytes:
-        """Up to `count` bytes from here, without moving on."""
+        """Return up to `count` bytes from here, without moving on."""
         return self.look_at(self.at, count)
 
     def look_at(self, at: int, count: int) -> bytes:
-        """Up to `count` bytes from there. Files are walked in small steps, and so read by blocks."""
+        """Return up to `count` bytes from there. Files are walked in small steps, and so read by blocks."""
         first = at - self._block_at
         if first < 0 or first + count > len(self._block):
             self._block, self._block_at = os.pread(self._file, max(count, BLOCK), at), at
@@ -113,7 +113,7 @@ def _boxes(file: _Part) -> Ending:
 
 
 def _box(file: _Part, at: int) -> tuple[bytes, int]:
-    """Kind and length of the box that begins there; length 0 for what is none. Raises Cut."""
+    """Return kind and length of the box that begins there; length 0 for what is none. Raises Cut."""
     head = file.look_at(at, 16)
     kind, length = head[4:8], int.from_bytes(head[:4], "big")
     if not any(head[:8]) or not BOX_NAME.fullmatch(kind):
@@ -128,7 +128,7 @@ def _box(file: _Part, at: int) -> tuple[bytes, int]:
 
 
 def _boxes_within(file: _Part, at: int, length: int) -> dict[bytes, tuple[int, int]]:
-    """Kind -> place and length of the boxes in one."""
+    """Map kind -> place and length of the boxes in one."""
     found, end = {}, min(at + length, file.size)
     at += 8
     while at + 8 <= end:
@@ -141,7 +141,7 @@ def _boxes_within(file: _Part, at: int, length: int) -> dict[bytes, tuple[int, i
 
 
 def _fragments_seconds(file: _Part, moov: dict[bytes, tuple[int, int]]) -> float | None:
-    """Duration of all fragments (mvex/mehd), where the header has it."""
+    """Return duration of all fragments (mvex/mehd), where the header has it."""
     mehd = _boxes_within(file, *moov[b"mvex"]).get(b"mehd") if b"mvex" in moov else None
     if mehd is None or b"mvhd" not in moov:
         return None
@@ -154,7 +154,7 @@ def _fragments_seconds(file: _Part, moov: dict[bytes, tuple[int, int]]) -> float
 
 
 def _indexed_until(box: bytes, anchor: int) -> int:
-    """Where the last part of the file ends that a sidx box counts; 0 for a damaged one."""
+    """Say where the last part of the file ends that a sidx box counts; 0 for a damaged one."""
     try:
         first, at = (struct.unpack_from(">Q", box, 28)[0], 36) if box[8] else (struct.unpack_from(">I", box, 24)[0], 28)
         count = struct.unpack_from(">H", box, at + 2)[0]
@@ -196,7 +196,7 @@ def _leading_zeros(file: _Part) -> int:
 
 
 def _element_size(file: _Part) -> tuple[int, bool]:
-    """Size of an element's content, and whether it stands for one that is not known."""
+    """Return size of an element's content, and whether it stands for one that is not known."""
     length = min(_leading_zeros(file) + 1, 8)
     mask = (1 << 7 * length) - 1
     size = file.number(length, "last element") & mask

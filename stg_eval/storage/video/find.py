@@ -10,7 +10,7 @@ from stg_eval.types import StgEvalError
 
 
 def find_videos(place: Path) -> Found:
-    """The videos of a folder and its sub-folders, sorted by path, or the one file that `place` is.
+    """Return the videos of a folder and its sub-folders, sorted by path, or the one file that `place` is.
 
     Raises StgEvalError where there are none, and for a name of a video behind which no readable file is.
     """

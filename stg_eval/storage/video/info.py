@@ -44,7 +44,7 @@ class UnreadableVideo(StgEvalError):
 
 
 def check_reader(name: str) -> Reader:
-    """`name`, if it is a reader that is installed. Raises StgEvalError."""
+    """Return `name`, if it is a reader that is installed. Raises StgEvalError."""
     if name not in get_args(Reader):
         raise StgEvalError(f"unknown reader {name!r} (known: {', '.join(get_args(Reader))})")
     if name == "decord" and importlib.util.find_spec("decord") is None:

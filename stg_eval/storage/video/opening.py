@@ -86,8 +86,8 @@ def _first_stream(path: Path, container: Any) -> Any:
 
 
 def count_frames(path: Path, stream: Any) -> tuple[int, bool, list[str]]:
-    """How many pictures the file has, whether its header says so, and notes on it. Raises UnreadableVideo for a file
-    that was cut."""
+    """Say how many pictures the file has, whether its header says so, and notes on it. Raises UnreadableVideo for a
+    file that was cut."""
     try:
         ending = ends.ending(path)
     except ends.Cut as cut:
@@ -105,8 +105,8 @@ def count_frames(path: Path, stream: Any) -> tuple[int, bool, list[str]]:
 
 
 def _survey(path: Path, index: int) -> tuple[int, float, float]:
-    """Pictures in a stream, counted without decoding, where the last packet of all streams ends, and how long one
-    picture is shown, in seconds. Raises UnreadableVideo for what the container's own checks find."""
+    """Return pictures in a stream, counted without decoding, where the last packet of all streams ends, and how long
+    one picture is shown, in seconds. Raises UnreadableVideo for what the container's own checks find."""
     pictures, last, picture = 0, 0.0, 0.0
     with complaints() as found, opened(path) as (container, _):
         for packet in container.demux():

@@ -49,13 +49,14 @@ class Conversion:
 
 
 def _shallow_format(name: str) -> str | None:
-    """The 8-bit pixel format of the same layout, e.g. yuv420p for yuv420p10le; None where RGB is the next step."""
+    """Return the 8-bit pixel format of the same layout, e.g. yuv420p for yuv420p10le; None where RGB is the next
+    step."""
     found = re.fullmatch(r"(yuva?4\d\dp|gbra?p|gray)\d\d?[lb]e", name)
     return found[1] if found else {"p010le": "nv12", "p012le": "nv12", "p016le": "nv12"}.get(name)
 
 
 def _turn(path: Path, frame: Any) -> tuple[Callable[[np.ndarray], np.ndarray] | None, str]:
-    """How pixels [H, W, C] become upright by the header's display matrix, in words too; None where they are."""
+    """Say how pixels [H, W, C] become upright by the header's display matrix, in words too; None where they are."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return None, ""

@@ -17,12 +17,13 @@ from stg_eval.storage.video.info import Reader, VideoInfo
 
 
 def probe(path: Path) -> VideoInfo:
-    """Header of a video, with its first frame decoded. Raises UnreadableVideo."""
+    """Return header of a video, with its first frame decoded. Raises UnreadableVideo."""
     return open_video(path)[0]
 
 
 def read_frames(path: Path, chunk: int = 32, reader: Reader = "pyav") -> Iterator[np.ndarray]:
-    """Frames in order, uint8 [t, H, W, 3] (RGB), 1 <= t <= chunk, at most 64 MiB: memory does not grow with the video.
+    """Return frames in order, uint8 [t, H, W, 3] (RGB), 1 <= t <= chunk, at most 64 MiB: memory does not grow with the
+    video.
 
     Each chunk is an array of its own, which may be kept. Raises UnreadableVideo, at the latest behind the last frame:
     the count is compared with the header's.
@@ -31,12 +32,12 @@ def read_frames(path: Path, chunk: int = 32, reader: Reader = "pyav") -> Iterato
 
 
 def read_video(path: Path, reader: Reader = "pyav") -> np.ndarray:
-    """All frames, uint8 [T, H, W, 3] (RGB). Raises UnreadableVideo."""
+    """Return all frames, uint8 [T, H, W, 3] (RGB). Raises UnreadableVideo."""
     return np.concatenate(list(read_frames(path, reader=reader)))
 
 
 def open_video(path: Path, chunk: int = 32, reader: Reader = "pyav") -> tuple[VideoInfo, Iterator[np.ndarray]]:
-    """`probe` and `read_frames` of one opening."""
+    """Return `probe` and `read_frames` of one opening."""
     source = decode_in_child(path, chunk, 60.0) if reader == "decord" else decode(path, chunk)
     info: VideoInfo = next(source)
     return info, source

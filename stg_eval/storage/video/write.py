@@ -41,7 +41,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, encoding: str) -> No
 
 
 def encode(frames: np.ndarray, fps: float, encoding: str) -> bytes:
-    """An mp4 file in memory; the same input gives the same bytes on any number of cores. See `write_video`."""
+    """Return an mp4 file in memory; the same input gives the same bytes on any number of cores. See `write_video`."""
     codec, pixel_format, options = _encoder(encoding)
     _check_frames(frames)
     check_format(encoding, fps, *frames.shape[1:3])

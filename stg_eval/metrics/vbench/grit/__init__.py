@@ -67,7 +67,7 @@ class Grit(nn.Module):
         self.words = words
 
     def detect(self, image: Tensor, describe: bool) -> list[Detection]:
-        """Image float32 [3, H, W], RGB, 0 to 255, at its own size -> its objects, the surest first."""
+        """Map image float32 [3, H, W], RGB, 0 to 255, at its own size -> its objects, the surest first."""
         height, width = image.shape[-2:]
         mean, std = (torch.tensor(values, device=image.device).view(3, 1, 1) for values in (MEAN, STD))
         padded = F.pad((image - mean) / std, (0, -width % 32, 0, -height % 32))
@@ -89,7 +89,7 @@ class Grit(nn.Module):
 
 @lru_cache(maxsize=1)  # the four dimensions share it
 def load_grit(checkpoint: weights.Checkpoint, vocabulary: Path, device: str) -> Grit:
-    """The detector from the published files."""
+    """Return the detector from the published files."""
     from stg_eval.metrics.linear import use_onednn
 
     state: Any = weights.load_torch(checkpoint)

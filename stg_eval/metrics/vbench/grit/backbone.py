@@ -126,7 +126,7 @@ class _Attention(nn.Module):
 
 
 def _offsets(table: Tensor, size: int) -> Tensor:
-    """Embeddings [size, size, 64] of the offsets between any two of `size` places, stretched from the table."""
+    """Return embeddings [size, size, 64] of the offsets between any two of `size` places, stretched from the table."""
     wanted = 2 * size - 1
     if len(table) != wanted:
         table = F.interpolate(table.T[None], size=wanted, mode="linear")[0].T

@@ -109,7 +109,7 @@ class BoxHeads(nn.Module):
 
 
 def pool(maps: list[Tensor], boxes: Tensor, size: int) -> Tensor:
-    """Features [n, C, size, size] under boxes, each from the one of the first three maps that fits its size."""
+    """Return features [n, C, size, size] under boxes, each from the one of the first three maps that fits its size."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     levels = torch.floor(4 + torch.log2(areas.sqrt() / 224 + 1e-8)).clamp(3, 5).to(torch.int64) - 3
     out = boxes.new_zeros(len(boxes), maps[0].shape[1], size, size)
@@ -120,7 +120,7 @@ def pool(maps: list[Tensor], boxes: Tensor, size: int) -> Tensor:
 
 
 def moved(boxes: Tensor, moves: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """Boxes moved by what a head predicts, in shares of their size."""
+    """Return boxes moved by what a head predicts, in shares of their size."""
     sides = boxes[:, 2:] - boxes[:, :2]
     centres = boxes[:, :2] + 0.5 * sides
     dx, dy, dw, dh = (moves[:, i] / weight for i, weight in enumerate(weights))

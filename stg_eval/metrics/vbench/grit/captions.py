@@ -39,7 +39,7 @@ class Captioner(nn.Module):
         self.output = nn.Linear(width, words)
 
     def forward(self, features: Tensor, first: int) -> list[list[int]]:
-        """Greedy texts without their first token, up to and without the end."""
+        """Return greedy texts without their first token, up to and without the end."""
         memory: Memory = []
         self._layers(self.object_feature_projection(features.flatten(2).transpose(1, 2)), memory)
         last = torch.full((len(features),), first, device=features.device)
@@ -57,7 +57,7 @@ class Captioner(nn.Module):
         return [[t for t in row if t != SEPARATOR] for row in torch.stack(texts, 1).tolist()]
 
     def _layers(self, x: Tensor, memory: Memory) -> Tensor:
-        """New tokens [n, t, D] through the layers; they see those in `memory` and each other, and join it."""
+        """Return new tokens [n, t, D] through the layers; they see those in `memory` and each other, and join it."""
         for i, layer in enumerate(self.transformer["encoder"]["layer"]):
             x, seen = layer(x, memory[i] if len(memory) > i else None)
             memory[i : i + 1] = [seen]
