@@ -16,6 +16,7 @@ from typing import Any, Unpack
 from stg_eval import gate, generators, options, suites
 from stg_eval.options import keywords
 from stg_eval.pipeline import export as exporting
+from stg_eval.pipeline import imported as importing
 from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
 from stg_eval.pipeline import sweep as sweeping
@@ -151,6 +152,17 @@ def export(**o: Unpack[options.Export]) -> list[exporting.Exported]:
     if o["convention"] not in writers:
         raise StgEvalError(f"cannot export for {o['convention']!r} (known: {', '.join(writers)})")
     return writers[o["convention"]](results.load(Path(o["run"])), Path(o["directory"]))
+
+
+@keywords(options.Import)
+def import_results(**o: Unpack[options.Import]) -> Results:
+    """Make a run of someone's VBench results, so that it can be shown, reported, and compared with one of ours."""
+    suite = _suite(o["suite"])
+    file, output = Path(o["file"]), Path(o["output"])
+    results.check_writable(output)
+    found = importing.import_results(file, suite, o["variant"] or file.stem, output)
+    results.save(found)
+    return found
 
 
 @keywords(options.Views)

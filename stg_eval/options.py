@@ -167,6 +167,17 @@ class Export(TypedDict, total=False):
     directory: Required[Annotated[StrPath, Option("Where the videos go.", cli=os.PathLike, flag="")]]
 
 
+class Import(TypedDict, total=False):
+    """`import`."""
+
+    file: Required[
+        Annotated[StrPath, Option("VBench's eval_results.json, a zip or a folder of such.", cli=os.PathLike, flag="")]
+    ]
+    output: Required[Annotated[StrPath, Option("Folder of the run that it becomes.", cli=os.PathLike)]]
+    variant: Annotated[str, Option("What to call it in tables. Default: the file's name.", "")]
+    suite: Annotated["StrPath | Suite", Option("Suite whose prompts they are.", "vbench-t2v-full")]
+
+
 class Views(TypedDict, total=False):
     """`views`."""
 

@@ -28,7 +28,6 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(rate.app, name="rate")
-app.add_typer(store_app, name="store")
 
 
 @app.command()
@@ -114,6 +113,19 @@ def export(**given: Any) -> None:
         print(f"{one.folder}: {one.videos} videos")
     for problem in (problem for one in exported for problem in one.problems):
         print(f"note: {problem}", file=sys.stderr)
+
+
+@app.command(name="import")
+@takes(options.Import)
+def import_(**given: Any) -> None:
+    """Make a run of someone's VBench results (eval_results.json), to compare with."""
+    from stg_eval import api
+    from stg_eval.reports import markdown
+
+    found = api.import_results(**given)
+    print(markdown(found))
+    for note in found.run.notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 @app.command()

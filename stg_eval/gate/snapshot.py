@@ -116,11 +116,13 @@ def _of_run(path: Path) -> Snapshot:
     wanted: dict[str, np.ndarray] = {}
     for metric, entry in found.run.features.items():
         wanted[entry.extractor] = wanted.get(entry.extractor, False) | counted(scores, metric)
-    with Store(store_path, write=False) as store:
-        features = {
-            extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
-            for extractor, rows in wanted.items()
-        }
+    features: dict[str, np.ndarray] = {}
+    if wanted:  # an imported run has no store
+        with Store(store_path, write=False) as store:
+            features = {
+                extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
+                for extractor, rows in wanted.items()
+            }
     return Snapshot(
         path=path,
         run=found.run,

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,9 +53,9 @@ class _Sample:
 def export_vbench(results: Results, directory: Path) -> list[Exported]:
     """Write DIR/<variant>/{prompt}-{index}.mp4 for every variant, index being the seed minus the run's first.
 
-    Beside each folder: <variant>_eval_results.json, our scores in the form of VBench's own results, which its
-    leaderboard takes ({dimension: [mean, [{video_path, video_results}]]}), and <variant>_prompts.json, file name ->
-    prompt, for VBench's `--mode custom_input --prompt_file`.
+    Beside each folder: <variant>_eval_results.json, our scores in the form of VBench's own results ({dimension: [mean,
+    [{video_path, video_results}]]}); <variant>_submission.zip, the same as its leaderboard takes them, one file a
+    dimension; and <variant>_prompts.json, file name -> prompt, for VBench's `--mode custom_input --prompt_file`.
 
     A prompt that no file name can hold (longer than 255 bytes, or with a slash) is shortened and marked with a digest.
     Prompts that differ only in case collide on a disk that ignores case: there the later one goes to <variant>.2.
@@ -124,6 +125,7 @@ def _vbench(results: Results, variant: str, samples: Sequence[_Sample], director
     evaluated = _eval_results(results, targets)
     if evaluated:
         _write_json(directory / f"{out.folder.name}_eval_results.json", evaluated)
+        _write_submission(directory / f"{out.folder.name}_submission.zip", evaluated)
     if len(evaluated) < VBENCH_DIMENSIONS:
         out.problems.append(
             f"{len(evaluated)} of VBench's {VBENCH_DIMENSIONS} dimensions are scored: "
@@ -231,6 +233,17 @@ def _same(source: Path, target: Path) -> bool:
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     try:
         atomic.write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise StgEvalError(f"cannot write {path} ({error.strerror}); export to another folder") from error
+
+
+def _write_submission(path: Path, evaluated: Mapping[str, Any]) -> None:
+    """Pack one <dimension>_eval_results.json a dimension at the top of a zip file; same scores, same bytes."""
+    try:
+        with atomic.replacing(path) as partial, zipfile.ZipFile(partial, "w") as bundle:
+            for dimension, found in evaluated.items():
+                entry = zipfile.ZipInfo(f"{dimension}_eval_results.json", date_time=(1980, 1, 1, 0, 0, 0))
+                bundle.writestr(entry, json.dumps({dimension: found}, ensure_ascii=False), zipfile.ZIP_DEFLATED)
     except OSError as error:
         raise StgEvalError(f"cannot write {path} ({error.strerror}); export to another folder") from error
 
