@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stg_eval.storage.walk import visible_files
 from stg_eval.types import StgEvalError
 from stg_eval.weights import hub
 from stg_eval.weights.download import sha256_of
@@ -109,8 +110,7 @@ def expected_digest(row: Weight, path: Path) -> str | None:
 
 def _digest(path: Path) -> str:
     if path.is_dir():
-        names = sorted(p for p in path.rglob("*") if p.is_file())
-        lines = "".join(f"{_checked_digest(p)}  {p.relative_to(path).as_posix()}\n" for p in names)
+        lines = "".join(f"{_checked_digest(p)}  {p.relative_to(path).as_posix()}\n" for p in visible_files(path))
         return hashlib.sha256(lines.encode()).hexdigest()
     return sha256_of(path)
 

@@ -101,7 +101,7 @@ def _boxes(file: _Part) -> Ending:
             inner = _boxes_within(file, file.at, length)
             fragmented = b"mvex" in inner
             seconds = _fragments_seconds(file, inner)
-        file.skip(length, f"box '{kind.decode()}'")
+        file.skip(length, f"box '{kind.decode('latin-1')}'")
         kinds.append(kind)
     if not fragmented and b"moof" not in kinds:
         return Ending(shown=True)

@@ -57,20 +57,21 @@ def complaints() -> Iterator[list[Any]]:
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream, cover pictures not counted. Raises UnreadableVideo, with the reason,
-    for whatever libav raises inside the block."""
+    for whatever is raised inside the block."""
     try:
         if os.path.getsize(path) == 0:
             raise UnreadableVideo(path, "empty file (0 bytes)")
         with av.open(f"file:{path}", container_options=OPTIONS, metadata_errors="replace") as container:
             yield container, _first_stream(path, container)
+    except UnreadableVideo:
+        raise
     except FileNotFoundError as error:
         raise UnreadableVideo(path, "no such file") from error
     except av.ArgumentError as error:  # what libav says of a container that is not on the list
-        raise UnreadableVideo(
-            path, f"no video in one of the containers read here ({', '.join(SUFFIXES_OF)})"
-        ) from error
-    except (av.FFmpegError, OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        kinds = ", ".join(SUFFIXES_OF)
+        raise UnreadableVideo(path, f"no video in one of the containers read here ({kinds})") from error
+    except Exception as error:  # on damaged files PyAV raises IndexError, AttributeError, UnicodeDecodeError, ..., too
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UnreadableVideo(path, f"damaged: cannot be decoded ({reason})") from error
 
 
