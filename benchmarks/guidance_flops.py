@@ -134,6 +134,52 @@ def wan_inputs() -> dict[str, Any]:
     }
 
 
+def wan14b() -> nn.Module:
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(num_attention_heads=40, ffn_dim=13824, num_layers=40)
+
+
+def ltx13b() -> nn.Module:
+    from diffusers import LTXVideoTransformer3DModel
+
+    return LTXVideoTransformer3DModel(
+        num_attention_heads=32, attention_head_dim=128, cross_attention_dim=4096, num_layers=48
+    )
+
+
+def ltx13b_inputs() -> dict[str, Any]:
+    """121 frames, 704 x 1216."""
+    return {
+        "hidden_states": torch.empty(2, 16 * 22 * 38, 128),
+        "encoder_hidden_states": torch.empty(2, 128, 4096),
+        "timestep": torch.empty(2),
+        "encoder_attention_mask": torch.ones(2, 128),
+        "num_frames": 16,
+        "height": 22,
+        "width": 38,
+        "rope_interpolation_scale": (8 / 30, 32, 32),
+    }
+
+
+def hunyuan() -> nn.Module:
+    from diffusers import HunyuanVideoTransformer3DModel
+
+    return HunyuanVideoTransformer3DModel()  # the defaults are the published configuration
+
+
+def hunyuan_inputs() -> dict[str, Any]:
+    """129 frames, 720 x 1280."""
+    return {
+        "hidden_states": torch.empty(2, 16, 33, 90, 160),
+        "timestep": torch.empty(2),
+        "encoder_hidden_states": torch.empty(2, 256, 4096),
+        "encoder_attention_mask": torch.ones(2, 256, dtype=torch.bool),
+        "pooled_projections": torch.empty(2, 768),
+        "guidance": torch.empty(2),
+    }
+
+
 def opensora() -> nn.Module:
     from stg_eval.generators.opensora.stdit3 import STDiT3
 
@@ -152,8 +198,8 @@ def opensora_inputs() -> dict[str, Any]:
     }
 
 
-SVD, MOCHI, LTX, COGVIDEOX, WAN, OPEN_SORA = (
-    generators.get(name).layer_map for name in ("svd", "mochi", "ltx", "cogvideox", "wan", "opensora")
+SVD, MOCHI, LTX, COGVIDEOX, WAN, OPEN_SORA, HUNYUAN = (
+    generators.get(name).layer_map for name in ("svd", "mochi", "ltx", "cogvideox", "wan", "opensora", "hunyuan")
 )
 
 CASES = [
@@ -169,6 +215,10 @@ CASES = [
     Case("cogvideox-stg-a-11", cogvideox, cogvideox_inputs, COGVIDEOX, "cfg6+stg-a[11]w1"),
     Case("wan-stg-a-8", wan, wan_inputs, WAN, "cfg5+stg-a[8]w1"),
     Case("wan-slg-9", wan, wan_inputs, WAN, "cfg5+stg-r[9]u"),
+    Case("wan14b-stg-a-8", wan14b, wan_inputs, WAN, "cfg5+stg-a[8]w1"),
+    Case("wan14b-slg-9", wan14b, wan_inputs, WAN, "cfg5+stg-r[9]u"),
+    Case("ltx13b-stg-a-28", ltx13b, ltx13b_inputs, LTX, "cfg6+stg-a[28]w4"),
+    Case("hunyuan-stg-r-2", hunyuan, hunyuan_inputs, HUNYUAN, "cfg6+stg-r[2]w1"),
 ]
 
 

@@ -39,8 +39,12 @@ MODELS: dict[str, str] = {
     "mochi": "stg_eval.generators.mochi",
     "opensora": "stg_eval.generators.opensora.card",
     "ltx": "stg_eval.generators.ltx",
+    "ltx13b": "stg_eval.generators.ltx13b",
     "cogvideox": "stg_eval.generators.cogvideox",
     "wan": "stg_eval.generators.wan",
+    "wan14b": "stg_eval.generators.wan14b",
+    "wan22": "stg_eval.generators.wan22",
+    "hunyuan": "stg_eval.generators.hunyuan",
 }
 """Name -> module that defines MODEL (a `Model`); importing it must not import torch."""
 

@@ -6,7 +6,7 @@ A model's own file (svd.py, mochi.py, ...) says what is particular to its pipeli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,8 @@ class DiffusersModel(Model):
     """Arguments of the pipeline's call that only this model has: conditions and CFG scale."""
     batch_order: BatchOrder = "uc"
     """Rows of a denoiser call under CFG."""
-    denoiser: str = "transformer"
-    """Name of the pipeline's component that is guided."""
+    denoisers: tuple[str, ...] = ("transformer",)
+    """Names of the pipeline's components that are guided; where there are several, each has steps of its own."""
     size_multiple: int = 8
     clip_multiple: int = 1
     """Clips come out with height and width rounded down to multiples of it."""
@@ -87,7 +87,7 @@ class PipelineGenerator:
 
     def __init__(self, pipeline: Any, model: DiffusersModel, device: str) -> None:
         self.pipeline, self.model, self.device = pipeline, model, device
-        self.weaker: tuple[str, Any] = ("", None)
+        self.weaker: tuple[str, list[Any]] = ("", [])
         pipeline.set_progress_bar_config(disable=True)
 
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
@@ -123,18 +123,21 @@ class PipelineGenerator:
         # on the CPU whatever the device, so that a request's noise is the same on every machine
         generator = torch.Generator("cpu").manual_seed(request.noise_seed)
         with guided(
-            getattr(self.pipeline, self.model.denoiser),
+            self._denoisers(self.pipeline),
             request.guidance,
             self.model.layer_map,
             batch_order=self.model.batch_order if request.guidance.cfg_scale > 1 else "c",
             scheduler=self.pipeline.scheduler,
             generators=[generator],
-            weaker=self._weaker(request) if request.guidance.auto else None,
+            weaker=self._weaker(request) if request.guidance.auto else [],
         ) as predictions:
             yield predictions, generator
 
-    def _weaker(self, request: Request) -> Any:
-        """The denoiser of the checkpoint that AutoGuidance goes away from; the last one is kept."""
+    def _denoisers(self, pipeline: Any) -> list[Any]:
+        return [getattr(pipeline, name) for name in self.model.denoisers]
+
+    def _weaker(self, request: Request) -> list[Any]:
+        """The denoisers of the checkpoint that AutoGuidance goes away from; the last ones are kept."""
         assert request.guidance.auto
         weights = request.guidance.auto.weights
         if self.weaker[0] != weights:
@@ -142,7 +145,7 @@ class PipelineGenerator:
                 pipeline = self.model.open(
                     dtype=request.dtype, weights=pinned(weights), settings=dict(request.settings)
                 )
-                self.weaker = weights, getattr(pipeline, self.model.denoiser).to(self.device)
+                self.weaker = weights, [one.to(self.device) for one in self._denoisers(pipeline)]
         return self.weaker[1]
 
     def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray | StgEvalError:
@@ -174,7 +177,7 @@ class PipelineGenerator:
 
         from stg_eval.generators.guidance.schedulers import replaced_methods
 
-        denoiser, scheduler = getattr(self.pipeline, self.model.denoiser), self.pipeline.scheduler
+        scheduler = self.pipeline.scheduler
         rows = 2 if request.guidance.cfg_scale > 1 and self.model.batch_order != "c,u" else 1
         output = torch.cat([latents] * rows)
 
@@ -182,10 +185,13 @@ class PipelineGenerator:
             x = latents.to(sample.dtype)
             return _Step(x) if kwargs.get("return_dict", True) else (x,)
 
-        with (
-            replaced_methods(denoiser, forward=lambda *_, return_dict=True, **__: output if return_dict else (output,)),
-            replaced_methods(scheduler, step=result),
-        ):
+        def given(*_: Any, return_dict: bool = True, **__: Any) -> Any:
+            return output if return_dict else (output,)
+
+        with ExitStack() as stack:
+            for denoiser in self._denoisers(self.pipeline):
+                stack.enter_context(replaced_methods(denoiser, forward=given))
+            stack.enter_context(replaced_methods(scheduler, step=result))
             return self._run(request, torch.Generator("cpu").manual_seed(0), num_inference_steps=self.model.min_steps)
 
 

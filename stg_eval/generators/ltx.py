@@ -35,7 +35,7 @@ def arguments(request: Request) -> dict[str, Any]:
     return {**text_arguments(request), "frame_rate": request.fps}
 
 
-def small() -> Any:
+def small(num_layers: int = 28) -> Any:
     """See `DiffusersModel.small`."""
     from diffusers import (
         AutoencoderKLLTXVideo,
@@ -46,6 +46,7 @@ def small() -> Any:
 
     return LTXPipeline(
         transformer=LTXVideoTransformer3DModel(
+            num_layers=num_layers,
             in_channels=8,
             out_channels=8,
             num_attention_heads=2,
@@ -67,6 +68,13 @@ def small() -> Any:
         tokenizer=byte_tokenizer(),
     )
 
+
+LAYER_MAP = LayerMap(
+    model="LTX-Video",
+    layers=stack(joint="transformer_blocks"),
+    unbatched=("rope_interpolation_scale",),
+    grid=lambda args, kwargs: (kwargs["num_frames"], kwargs["height"], kwargs["width"]),
+)
 
 MODEL = DiffusersModel(
     card=ModelCard(
@@ -92,12 +100,7 @@ MODEL = DiffusersModel(
     pipeline="LTXPipeline",
     small=small,
     arguments=arguments,
-    layer_map=LayerMap(
-        model="LTX-Video",
-        layers=stack(joint="transformer_blocks"),
-        unbatched=("rope_interpolation_scale",),
-        grid=lambda args, kwargs: (kwargs["num_frames"], kwargs["height"], kwargs["width"]),
-    ),
+    layer_map=LAYER_MAP,
     smoke={**SMOKE, "num_frames": 17},
     checkpoints=(CHECKPOINT,),
     size_multiple=32,

@@ -222,7 +222,7 @@ MODEL = DiffusersModel(
         for layer, pair in zip(LAYERS, SHARES, strict=True)
         for path, share in zip(layer.blocks.values(), pair, strict=True)
     },
-    denoiser="unet",
+    denoisers=("unet",),
     variants={"float16": "fp16"},
     smoke={**SMOKE, "num_frames": 16},  # FVD and IS look at 16 frames
     checkpoints=(CHECKPOINT,),

@@ -23,27 +23,37 @@ CHECKPOINT = Weight(
 )
 
 
-def small() -> Any:
-    """See `DiffusersModel.small`."""
+def small(num_layers: int = 30, second: bool = False) -> Any:
+    """See `DiffusersModel.small`; with a second transformer as Wan 2.2 has it."""
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
-    return WanPipeline(
-        transformer=WanTransformer3DModel(
+    def transformer() -> Any:
+        return WanTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=12,
             text_dim=32,
             freq_dim=32,
             ffn_dim=32,
-            num_layers=30,
+            num_layers=num_layers,
             qk_norm="rms_norm_across_heads",
-        ),
+        )
+
+    return WanPipeline(
+        transformer=transformer(),
         vae=AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         text_encoder=UMT5EncoderModel(UMT5Config(**T5)),
         tokenizer=byte_tokenizer(),
+        **({"transformer_2": transformer(), "boundary_ratio": 0.875} if second else {}),
     )
 
+
+LAYER_MAP = LayerMap(
+    model="Wan",
+    layers=stack(joint="blocks"),
+    grid=latent_grid("hidden_states", frames=2, patch=2),
+)
 
 MODEL = DiffusersModel(
     card=ModelCard(
@@ -61,6 +71,7 @@ MODEL = DiffusersModel(
             "none": Preset(Guidance.parse("none")),
             "cfg": Preset(Guidance.parse("cfg5")),
             "stg": Preset(Guidance.parse("cfg5+stg-a[8]w1"), source="layer 8 as in the public Wan pipeline"),
+            "slg": Preset(Guidance.parse("cfg5+stg-r[9]u@0.1-0.9"), source="Wan2GP's skip-layer guidance"),
         },
         settings=MEMORY_SETTINGS,
         tflops_per_pass=283.0,
@@ -68,11 +79,7 @@ MODEL = DiffusersModel(
     ),
     pipeline="WanPipeline",
     small=small,
-    layer_map=LayerMap(
-        model="Wan",
-        layers=stack(joint="blocks"),
-        grid=latent_grid("hidden_states", frames=2, patch=2),
-    ),
+    layer_map=LAYER_MAP,
     batch_order="c,u",
     float32=("vae",),  # as the model card asks
     smoke={**SMOKE, "num_frames": 17},

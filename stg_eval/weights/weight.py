@@ -32,8 +32,9 @@ class Weight:
 
     @property
     def source(self) -> str:
-        """The hub id with its revision, as requests name a checkpoint: "owner/name@revision"."""
-        return f"{self.repo}@{self.revision}"
+        """The hub id with its revision, as requests name a checkpoint: "owner/name@revision", or the bare id where no
+        revision is pinned."""
+        return f"{self.repo}@{self.revision}" if self.revision else str(self.repo)
 
 
 def size(row: Weight) -> str:

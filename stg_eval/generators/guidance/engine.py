@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
 import torch
@@ -56,7 +57,7 @@ class Predictions:
 
 @contextmanager
 def guided(
-    denoiser: nn.Module,
+    denoiser: nn.Module | Sequence[nn.Module],
     guidance: Guidance,
     layer_map: LayerMap,
     *,
@@ -65,7 +66,7 @@ def guided(
     generators: Sequence[torch.Generator] | None = None,
     share_prefix: bool = True,
     batch_weak_passes: bool = False,
-    weaker: nn.Module | None = None,
+    weaker: Sequence[nn.Module] = (),
 ) -> Iterator[Predictions]:
     """Within the context, `denoiser` predicts with the guidance; on exit, everything is as it was, always.
 
@@ -73,7 +74,8 @@ def guided(
     guidance itself. scheduler is needed for windows, prediction methods, rescale and Restart, generators (one a sample,
     Restart's noise) for Restart. share_prefix=False runs every weak pass from the first layer on: same result, for
     measuring what sharing saves. batch_weak_passes runs the weak passes of a step as one batch: faster where a pass is
-    too small to fill the device. weaker is another checkpoint's denoiser, called like this one, for AutoGuidance.
+    too small to fill the device. Several denoisers of one form, each for steps of its own (Wan 2.2), are given as a
+    list. weaker: as many of another checkpoint, for AutoGuidance.
 
     Raises StgEvalError for a layer, attention or scheduler that the guidance cannot act on, before anything is run.
     """
@@ -83,22 +85,31 @@ def guided(
             "windows, prediction methods, rescale and restart ask the scheduler, which this model does not offer; "
             "leave them out"
         )
-    if guidance.auto and weaker is None:
+    denoisers = [denoiser] if isinstance(denoiser, nn.Module) else denoiser
+    if guidance.auto and len(weaker) != len(denoisers):
         raise StgEvalError(f"{guidance.auto} needs a second checkpoint, which this model does not load; leave it out")
-    run = _Run(denoiser, guidance, layer_map, batch_order, share_prefix, batch_weak_passes, weaker)
-    run.check_attention()
+    predictions = Predictions()
+    runs = [
+        _Run(one, guidance, layer_map, batch_order, share_prefix, batch_weak_passes, worse, predictions)
+        for one, worse in zip_longest(denoisers, weaker)
+    ]
+    for run in runs:
+        run.check_attention()
     with ExitStack() as stack:
         if windows or guidance.combine:
-            run.now = stack.enter_context(clock(scheduler, by_noise_level=any(w.unit == "n" for w in windows)))
-        if run.passes and share_prefix:
-            for handle in run.prefix.hooks():
-                stack.callback(handle.remove)
-        stack.enter_context(patched(denoiser, run))
+            now = stack.enter_context(clock(scheduler, by_noise_level=any(w.unit == "n" for w in windows)))
+            for run in runs:
+                run.now = now
+        for run in runs:
+            if run.passes and share_prefix:
+                for handle in run.prefix.hooks():
+                    stack.callback(handle.remove)
+            stack.enter_context(patched(run.denoiser, run))
         if guidance.rescale:
-            stack.enter_context(rescaled(scheduler, lambda: (run.predictions.c, run.predictions.rescale)))
+            stack.enter_context(rescaled(scheduler, lambda: (predictions.c, predictions.rescale)))
         if guidance.restart:
             stack.enter_context(restarted(scheduler, guidance.restart, generators))
-        yield run.predictions
+        yield predictions
 
 
 class _Run:
@@ -113,8 +124,9 @@ class _Run:
         share_prefix: bool,
         batched: bool,
         weaker: nn.Module | None,
+        predictions: Predictions,
     ) -> None:
-        self.weaker = weaker
+        self.weaker, self.predictions = weaker, predictions
         self.denoiser, self.forward, self.guidance, self.layer_map = denoiser, denoiser.forward, guidance, layer_map
         self.batch_order, self.share_prefix, self.batched = batch_order, share_prefix, batched
         self.passes = weak_passes(denoiser, guidance, layer_map)
@@ -124,7 +136,6 @@ class _Run:
         ]
         self.combination = Combination(guidance.combine) if guidance.combine else None
         self.now: Callable[[], Moment] | None = None
-        self.predictions = Predictions()
         self.calls = 0
         self.inputs: dict[bool, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         """What the denoiser was called with for the conditional rows and for the unconditional ones, or for both."""

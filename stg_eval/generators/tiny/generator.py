@@ -86,7 +86,7 @@ class TinyGenerator:
                     batch_order=order,
                     scheduler=scheduler,
                     generators=generators,
-                    weaker=self._weaker(guidance.auto.weights) if guidance.auto else None,
+                    weaker=[self._weaker(guidance.auto.weights)] if guidance.auto else [],
                 )
             )
             views = (

@@ -61,6 +61,12 @@ MODELS = {
         "guidance_scale",
         ("hidden_states", "encoder_hidden_states", "timestep"),
     ),
+    "wan22": Model(
+        generators.get("wan22"),  # type: ignore[arg-type]
+        {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 9},
+        "guidance_scale",
+        (),
+    ),
     "wan": Model(
         generators.get("wan"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 9},
@@ -153,7 +159,7 @@ class Bench:
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        return getattr(self.pipeline, self.model.model.denoiser)  # type: ignore[no-any-return]
+        return getattr(self.pipeline, self.model.model.denoisers[0])  # type: ignore[no-any-return]
 
     def trajectory(
         self,
@@ -183,7 +189,7 @@ class Bench:
         guidance = Guidance.parse(text)
         order = self.model.model.batch_order if guidance.cfg_scale > 1 else "c"
         with guided(
-            self.denoiser,
+            [getattr(self.pipeline, name) for name in self.model.model.denoisers],
             guidance,
             self.model.layer_map,
             batch_order=order,

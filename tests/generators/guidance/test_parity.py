@@ -151,7 +151,7 @@ def oracle(
         c = seen.pop("c").double()
         u = seen.pop("u", c).double()
         g: Any = cfg_scale
-        if model.model.denoiser == "unet":  # SVD: from 1 for the first frame up to g for the last
+        if model.model.denoisers == ("unet",):  # SVD: from 1 for the first frame up to g for the last
             g = torch.linspace(1, cfg_scale, c.shape[1], dtype=torch.float64).reshape(1, -1, 1, 1, 1)
         deltas = [c - p.double() for p in seen.pop("p")]
         if orthogonal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -83,7 +84,7 @@ class Run:
             MAP,
             batch_order=order if g != 1 else "c",
             scheduler=scheduler,  # type: ignore[arg-type]
-            weaker=weaker,
+            weaker=[weaker] if weaker else [],
         ) as self.predictions:
             scheduler.set_timesteps(steps)
             for t in scheduler.timesteps:
@@ -197,6 +198,23 @@ def test_wan_s_skip_layer_guidance_is_the_public_node_s_rule(bench: Callable[[st
     found = wan.guided("cfg5+stg-r[9]u@0.25-0.75", steps=steps)
     assert found.equals(expected)
     assert not found.equals(wan.trajectory(5, steps=steps))
+
+
+def test_wan_2_2_takes_another_scale_on_each_side_of_its_boundary(bench: Callable[[str], Any]) -> None:
+    """The vendor's preset, one scale told and the other moved into the prediction, is the pipeline's own two scales."""
+    model, steps = bench("wan22"), 4
+    vendor = generators.card("wan22").presets["vendor"].guidance
+    told = replace(model, model=replace(model.model, call={**model.model.call, "guidance_scale_2": 3.0}))
+    expected = told.trajectory(4, steps=steps)
+    levels = [float(sigma) for sigma in model.pipeline.scheduler.sigmas[:-1]]
+    assert min(levels) < 0.875 < max(levels)
+    found = model.guided(str(vendor), steps=steps)
+    assert found.relative_distance(expected) < 1e-4
+    assert found.relative_distance(model.trajectory(4, steps=steps)) > 1e-2
+    # a skip acts in both transformers
+    skipped = model.guided("cfg4+stg-r[9]w1", steps=steps)
+    first = model.guided("cfg4+stg-r[9]w1@n1-0.875", steps=steps)
+    assert not skipped.equals(first)
 
 
 def test_a_window_by_noise_level_needs_a_scheduler_that_tells_them(toy: Toy) -> None:
