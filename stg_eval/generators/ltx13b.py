@@ -25,8 +25,8 @@ VENDOR = (
     "+stg-a[22,35,39]w4@n0.996-0.9933+stg-a[28]w4,2,1@n0.9933-0.9767-0.9008-0"
     "+zero[steps=0]+rescale0.5@n0.996-0.985"
 )
-"""Its repository's seven noise levels, without the three steps that it leaves out at the end and its second pass. There,
-a rescaling of 1 is none."""
+"""Its repository's seven noise levels, without the three steps that it leaves out at the end and its second pass. A
+rescaling of 1 is none there."""
 
 MODEL = DiffusersModel(
     card=ModelCard(
