@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -107,16 +108,13 @@ def score(**o: Unpack[options.Score]) -> Finished:
     device, reader = _device(o["device"]), check_reader(o["reader"])
     folder, store = Path(o["folder"]), Path(o["store"])
     reference, output = _path(o["reference"]), _path(o["output"])
-    if output:
-        results.check_writable(output)
-    metrics = _names(o["metrics"])
-    path, engine, strict = output or folder, o["engine"], o["strict"]
-    final = score_folder(folder, reference, metrics, path, store, device, engine, reader, strict)
-    page = None
-    if output:
-        results.save(final)
-        page = write_report([final], store, output / "report")
-    return _finished([final], page)
+    path, metrics, engine, strict = output or folder, _names(o["metrics"]), o["engine"], o["strict"]
+    with results.holding(output) if output else nullcontext():
+        final = score_folder(folder, reference, metrics, path, store, device, engine, reader, strict)
+        if output is None:
+            return _finished([final], None)
+        final = results.save(final)
+    return _finished([final], write_report([final], store, output / "report"))
 
 
 @keywords(options.Report)
@@ -159,10 +157,8 @@ def import_results(**o: Unpack[options.Import]) -> Results:
     """Make a run of someone's VBench results, so that it can be shown, reported, and compared with one of ours."""
     suite = _suite(o["suite"])
     file, output = Path(o["file"]), Path(o["output"])
-    results.check_writable(output)
-    found = importing.import_results(file, suite, o["variant"] or file.stem, output)
-    results.save(found)
-    return found
+    with results.holding(output):
+        return results.save(importing.import_results(file, suite, o["variant"] or file.stem, output))
 
 
 @keywords(options.Views)
@@ -244,18 +240,22 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
     if o["shard"]:
         return _shared(plans, o)
     output = _path(o["output"]) or Path("runs") / (folder or names[0])
-    done = [
-        running.run(
-            plan,
-            store_path=store,
-            output=output / name if nested else output,
-            device=_device(o["device"]),
-            executor=o["executor"],
-            engine=o["engine"],
-            reader=check_reader(o["reader"]),
-        )
-        for plan, name in zip(plans, names, strict=True)
-    ]
+    done = []
+    for plan, name in zip(plans, names, strict=True):
+        place = output / name if nested else output
+        device, reader = _device(o["device"]), check_reader(o["reader"])
+        with results.holding(place):
+            done.append(
+                running.run(
+                    plan,
+                    store_path=store,
+                    output=place,
+                    device=device,
+                    executor=o["executor"],
+                    engine=o["engine"],
+                    reader=reader,
+                )
+            )
     return _finished(done, write_report(done, store, output / "report"))
 
 

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import os
+import signal
 import sys
 import types
 from argparse import Namespace
@@ -26,6 +27,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin starve the other tests' processes
 
 ACTIONS = ("ApplyEyeMakeup", "YoYo", "HandstandPushups")
+
+
+CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link"}
+"""Audit events of what changes a folder."""
 
 
 class Answer(NamedTuple):
@@ -66,11 +71,43 @@ def make_record() -> Callable[..., Any]:
             "baseline": next(iter(variants)),
             "cluster": "case",
             "expected": 1,
+            "store": "store",
             "provenance": Provenance(stg_eval="0.1.0", device="cpu"),
         }
         return RunRecord(**given | fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def killed_at() -> Callable[[Callable[[], object], int], bool]:
+    """Run something in a process of its own that is killed (SIGKILL) before its `step`-th change of a file; whether it
+    lived to the end."""
+
+    def run(do: Callable[[], object], step: int) -> bool:
+        child = os.fork()
+        if child == 0:
+            left = step
+
+            def count(event: str, arguments: tuple) -> None:
+                nonlocal left
+                writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+                if event in CHANGES or writes:
+                    left -= 1
+                    if left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(count)
+            try:
+                do()
+            except BaseException:
+                os._exit(2)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return not os.WIFSIGNALED(status)
+
+    return run
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ from stg_eval.gate.snapshot import Snapshot
 from stg_eval.gate.verdicts import FAILING, Comparison, Verdict, judge, worst_pairs
 from stg_eval.types import StgEvalError
 
+CRASHED = 70
+"""Exit code of a fault of stg-eval's own, as the command line has it."""
+
 __all__ = ["Comparison", "NotComparable", "Outcome", "Policy", "Snapshot", "Verdict", "compare", "gate"]
 
 
@@ -53,6 +56,10 @@ def gate(
     except StgEvalError as error:
         found = [m._asdict() for m in error.mismatches] if isinstance(error, NotComparable) else []
         result = Outcome(exit_code=error.exit_code, headline=str(error), data={"mismatches": found})
+    except Exception as error:  # whoever reads the files must not take the last run's for this one's
+        result = Outcome(exit_code=CRASHED, headline=f"unexpected {type(error).__name__}: {error}")
+        result.write(json_file=json_file, junit_file=junit_file, summary_file=summary_file)
+        raise
     result.write(json_file=json_file, junit_file=junit_file, summary_file=summary_file)
     return result
 

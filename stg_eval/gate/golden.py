@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stg_eval.gate.outcome import Check, Outcome, Table
 from stg_eval.gate.pairing import Mismatch, NotComparable
 from stg_eval.metrics.paired.psnr import frame_psnr
 from stg_eval.metrics.paired.ssim import frame_ssim
 from stg_eval.storage import atomic, results
+from stg_eval.storage.inside import clip_path, inside
+from stg_eval.storage.record import first_problem, refuse_newer
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
 from stg_eval.types import StgEvalError
@@ -39,6 +42,30 @@ GATES: dict[str, float] = {
 """`percent` of a clip's frames must reach psnr (dB) and ssim, and every frame the two floors."""
 
 
+class GoldenClip(BaseModel):
+    """One clip that is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    variant: str
+    case: str
+    seed: int
+    file: str
+    """Below the folder."""
+    sha256: str
+
+
+class Golden(BaseModel):
+    """golden.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    suite: str
+    model: str | None
+    clips: tuple[GoldenClip, ...]
+
+
 def is_golden(path: Path) -> bool:
     return (path / HEADER).is_file()
 
@@ -49,7 +76,7 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
         raise StgEvalError(f"{folder} exists and holds no golden frames; choose a new folder")
     found = results.load(run)
     kept = [row for _, rows in found.scores.groupby("variant", sort=False) for row in _rows(found, rows.head(count))]
-    clips: list[dict[str, Any]] = []
+    clips: list[GoldenClip] = []
     try:
         with atomic.replacing(folder) as partial:
             (partial / "clips").mkdir(parents=True)
@@ -58,11 +85,11 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
                 target = Path("clips") / f"{len(clips):04d}{source.suffix}"
                 shutil.copyfile(source, partial / target)
                 digest = hashlib.sha256(source.read_bytes()).hexdigest()
-                clips.append(
-                    {key: row[key] for key in ("variant", "case", "seed")} | {"file": str(target), "sha256": digest}
-                )
-            record = {"format": FORMAT, "suite": found.run.suite, "model": found.run.model, "clips": clips}
-            (partial / HEADER).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                named = {key: row[key] for key in ("variant", "case", "seed")}
+                clips.append(GoldenClip(file=str(target), sha256=digest, **named))
+            record = Golden(format=FORMAT, suite=found.run.suite, model=found.run.model, clips=tuple(clips))
+            text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+            (partial / HEADER).write_text(text, encoding="utf-8")
     except OSError as error:
         raise StgEvalError(f"cannot write golden frames to {folder}: {error.strerror}") from error
     return Outcome(exit_code=0, headline=f"{len(clips)} golden clips written to {folder}")
@@ -75,19 +102,17 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
     """
     gates = _gates(gates or {})
     golden, found = _load(folder), results.load(run)
-    if golden["suite"] != found.run.suite:
-        raise NotComparable(
-            [Mismatch("golden", f"{golden['suite']} in the golden frames, {found.run.suite} in the run")]
-        )
+    if golden.suite != found.run.suite:
+        raise NotComparable([Mismatch("golden", f"{golden.suite} in the golden frames, {found.run.suite} in the run")])
     rows = {(row["variant"], row["case"], row["seed"]): row for row in _rows(found, found.scores)}
-    absent = [clip for clip in golden["clips"] if (clip["variant"], clip["case"], clip["seed"]) not in rows]
+    absent = [clip for clip in golden.clips if (clip.variant, clip.case, clip.seed) not in rows]
     if absent:
         raise NotComparable([Mismatch("golden", f"{_name(clip)} is missing in the run") for clip in absent[:5]])
     lines, checks, data = [], [], []
-    for clip in golden["clips"]:
+    for clip in golden.clips:
         name = _name(clip)
         before = _read_golden(folder, clip)
-        after = read_video(_file(found, rows[clip["variant"], clip["case"], clip["seed"]]))
+        after = read_video(_file(found, rows[clip.variant, clip.case, clip.seed]))
         if before.shape != after.shape:
             raise NotComparable(
                 [Mismatch("golden", f"{name} is {before.shape} in the golden frames, {after.shape} in the run")]
@@ -131,21 +156,20 @@ def _gates(changes: Mapping[str, float]) -> dict[str, float]:
     return {**GATES, **changes}
 
 
-def _load(folder: Path) -> dict[str, Any]:
+def _load(folder: Path) -> Golden:
+    """Raises StgEvalError for a header that is damaged or of a newer version."""
     try:
-        record: dict[str, Any] = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-        newer = record["format"] > FORMAT
-        record["suite"], record["clips"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StgEvalError(f"{folder / HEADER} is damaged ({error}); write it again with --update-baseline") from error
-    if newer:
-        raise StgEvalError(f"{folder} was written by a newer stg-eval (format {record['format']}); upgrade stg-eval")
-    return record
+        text = (folder / HEADER).read_bytes()
+        refuse_newer(text, folder, FORMAT)
+        return Golden.model_validate_json(text)
+    except (OSError, ValueError) as error:
+        told = first_problem(error) if isinstance(error, ValidationError) else error
+        raise StgEvalError(f"{folder / HEADER} is damaged ({told}); write it again with --update-baseline") from error
 
 
-def _read_golden(folder: Path, clip: Mapping[str, Any]) -> np.ndarray:
-    path = folder / clip["file"]
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != clip["sha256"]:
+def _read_golden(folder: Path, clip: GoldenClip) -> np.ndarray:
+    path = inside(folder, clip.file)
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != clip.sha256:
         raise StgEvalError(
             f"golden clip {path} is missing or damaged; fetch it again, or write it with --update-baseline"
         )
@@ -155,17 +179,17 @@ def _read_golden(folder: Path, clip: Mapping[str, Any]) -> np.ndarray:
 def _rows(found: Results, scores: Any) -> Iterator[dict[str, Any]]:
     """Rows of clips that exist."""
     absent = found.run.absent
-    for row in scores[["variant", "case", "seed", "file"]].to_dict("records"):
+    for row in scores[["variant", "case", "seed", "file", "key"]].to_dict("records"):
         if (row["variant"], row["case"], row["seed"]) not in absent:
             yield {str(key): value for key, value in row.items()}
 
 
 def _file(found: Results, row: Mapping[str, Any]) -> Path:
-    return found.store / str(row["file"])
+    return clip_path(found.store, str(row["file"]), str(row["key"]))
 
 
-def _name(clip: Mapping[str, Any]) -> str:
-    return f"{clip['variant']}/{clip['case']}/seed {clip['seed']}"
+def _name(clip: GoldenClip) -> str:
+    return f"{clip.variant}/{clip.case}/seed {clip.seed}"
 
 
 def _db(value: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,17 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stg_eval.statistics.counting import counted
 from stg_eval.storage import atomic, csv_text, results
-from stg_eval.storage.record import RunRecord
+from stg_eval.storage.record import RunRecord, first_problem, refuse_newer
 from stg_eval.storage.results import Column
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
 from stg_eval.version import __version__
 
 FORMAT = 1
-_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, NotImplementedError)
+HEADER_BYTES, SCORES_BYTES = 2**24, 2**28
+RATIO = 200
+"""Text packs to a tenth, or, where prompts repeat, to less; each key alone keeps 32 bytes of a row."""
+MOST_FEATURES = 2**16
+_DAMAGE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, EOFError, OSError, NotImplementedError,
+           RuntimeError, OverflowError, lzma.LZMAError)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +111,7 @@ def reference(snapshot: Snapshot, metric: str) -> np.ndarray | None:
             f"{snapshot.store} has features of {len(found)} of {len(keys)} real clips for {metric}; "
             "run the same `stg-eval run` again"
         )
+    _width(found)
     return np.stack([found[key] for key in keys])
 
 
@@ -118,11 +126,14 @@ def _of_run(path: Path) -> Snapshot:
         wanted[entry.extractor] = wanted.get(entry.extractor, False) | counted(scores, metric)
     features: dict[str, np.ndarray] = {}
     if wanted:  # an imported run has no store
-        with Store(store_path, write=False) as store:
-            features = {
-                extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
-                for extractor, rows in wanted.items()
-            }
+        try:
+            with Store(store_path, write=False) as store:
+                features = {
+                    extractor: _stack(store.features(list(scores["key"][rows]), extractor), scores["key"])
+                    for extractor, rows in wanted.items()
+                }
+        except OSError as error:
+            raise StgEvalError(f"the store of {path} cannot be read ({error.strerror})") from error
     return Snapshot(
         path=path,
         run=found.run,
@@ -134,9 +145,16 @@ def _of_run(path: Path) -> Snapshot:
 
 
 def _stack(found: Mapping[str, np.ndarray], keys: pd.Series) -> np.ndarray:
-    width = len(next(iter(found.values()))) if found else 0
+    width = _width(found)
     lacking = np.full(width, np.nan, np.float32)
     return _shorten(np.array([found.get(key, lacking) for key in keys], np.float32).reshape(len(keys), width))
+
+
+def _width(found: Mapping[str, np.ndarray]) -> int:
+    widths = {len(features) for features in found.values()} or {0}
+    if len(widths) > 1:
+        raise StgEvalError("the store holds features of one network in several lengths; run again with a new --store")
+    return widths.pop()
 
 
 def _shorten(features: np.ndarray) -> np.ndarray:
@@ -147,30 +165,62 @@ def _shorten(features: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(features), rounded, features)
 
 
+class Header(BaseModel):
+    """header.json of a baseline file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    stg_eval: str
+    run: RunRecord
+    columns: tuple[Column, ...]
+    features: tuple[str, ...]
+    """Signature of the extractor of features-0.npy, features-1.npy, ..."""
+
+
 def _read(path: Path) -> Snapshot:
     try:
         with zipfile.ZipFile(path) as file:
-            header = json.loads(file.read("header.json"))
-            if header["format"] > FORMAT:
-                raise StgEvalError(
-                    f"{path} was written by a newer stg-eval ({header['stg_eval']}, format {header['format']}); "
-                    "upgrade stg-eval, or write it again with --update-baseline"
-                )
-            columns = tuple(Column(**column) for column in header["columns"])
-            scores = results.read_scores(io.BytesIO(file.read("scores.csv")), columns)
-            features = {
-                extractor: np.load(io.BytesIO(file.read(f"features-{number}.npy")), allow_pickle=False)
-                for number, extractor in enumerate(header["features"])
-            }
-        if any(len(array) != len(scores) for array in features.values()):
-            raise ValueError("features and scores do not match")
-        run = RunRecord.model_validate_json(json.dumps(header["run"]))
+            text = _unpack(file, "header.json", HEADER_BYTES)
+            refuse_newer(text, path, FORMAT)
+            header = Header.model_validate_json(text)
+            scores = results.read_scores(io.BytesIO(_unpack(file, "scores.csv", SCORES_BYTES)), header.columns)
+            results.check(header.run, header.columns, scores)
+            features = {name: _array(file, number, len(scores)) for number, name in enumerate(header.features)}
+        lacking = {entry.extractor for entry in header.run.features.values()} - features.keys()
+        if lacking:
+            raise ValueError(f"no features of {min(lacking)}")
     except _DAMAGE as error:
+        told = first_problem(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise StgEvalError(
-            f"{path} is not a whole baseline ({str(error).strip() or type(error).__name__}); "
+            f"{path} is not a whole baseline ({told[:300] or type(error).__name__}); "
             "fetch it again, or write it again with --update-baseline"
         ) from error
-    return Snapshot(path=path, run=run, columns=columns, scores=scores, features=features, store=None)
+    return Snapshot(path=path, run=header.run, columns=header.columns, scores=scores, features=features, store=None)
+
+
+def _unpack(file: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A part of the file, if it says that it is no larger than `most` and than its packed size makes likely: more is
+    never read. Raises the errors of `_DAMAGE`."""
+    part = file.getinfo(name)
+    if part.file_size > min(most, 2**20 + RATIO * part.compress_size):
+        raise ValueError(f"{name} would unpack to {part.file_size:,} bytes")
+    return file.read(part)
+
+
+def _array(file: zipfile.ZipFile, number: int, rows: int) -> np.ndarray:
+    """float32 [rows, D], its header read before any of it is."""
+    part = file.getinfo(f"features-{number}.npy")
+    with file.open(part) as opened:
+        version = np.lib.format.read_magic(opened)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read(opened)
+        if len(shape) != 2 or shape[0] != rows or shape[1] > MOST_FEATURES or by_columns or dtype != np.float32:
+            raise ValueError(f"{part.filename} holds {dtype} {shape} for {rows} clips")
+        size = 4 * shape[0] * shape[1]
+        if part.file_size != opened.tell() + size:
+            raise ValueError(f"{part.filename} is of another size than it says")
+        return np.frombuffer(opened.read(), np.float32).reshape(shape)
 
 
 def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:

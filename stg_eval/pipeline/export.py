@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval.storage import atomic
+from stg_eval.storage.inside import clip_path
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
@@ -161,11 +162,11 @@ def _variants(results: Results) -> list[tuple[str, list[_Sample]]]:
         raise StgEvalError(f"{results.path} has no videos to export; complete it with `stg-eval run`")
     store = results.store
     samples: dict[str, list[_Sample]] = {name: [] for name in results.variants}
-    for row, variant, case, prompt, seed, file in zip(
-        rows.index, *(rows[name] for name in ("variant", "case", "prompt", "seed", "file")), strict=True
+    for row, variant, case, prompt, seed, file, key in zip(
+        rows.index, *(rows[name] for name in ("variant", "case", "prompt", "seed", "file", "key")), strict=True
     ):
         shown = prompt if isinstance(prompt, str) and prompt else Path(case).stem
-        samples[variant].append(_Sample(row, case, shown, int(seed), store / file))
+        samples[variant].append(_Sample(row, case, shown, int(seed), clip_path(store, file, key)))
     return [(name, chosen) for name, chosen in samples.items() if chosen]
 
 

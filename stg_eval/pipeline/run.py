@@ -84,8 +84,7 @@ def run(
         }
     )
     final = Results(output, record, (*columns, *totals.columns(plan.totals, columns)), cells, table)
-    results.save(final)
-    return final
+    return results.save(final)
 
 
 def run_shard(

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.reports.cells import difference_cell, head, number, value_cell
+from stg_eval.storage.inside import clip_path
 from stg_eval.storage.record import Variant
 from stg_eval.storage.results import Column, Estimate, Results
-from stg_eval.storage.video import UnreadableVideo, read_video
+from stg_eval.storage.video import read_video
 from stg_eval.types import Guidance, StgEvalError
 
 if TYPE_CHECKING:
@@ -226,12 +227,11 @@ def strip(rows: Mapping[str, np.ndarray], frames: int = 8) -> Figure:
 def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[str, np.ndarray]:
     """Return the clips of one (case, seed), by variant title, for `strip`; those that cannot be read are left out."""
     scores = results.scores
-    rows = scores[(scores["case"].astype(str) == case) & (scores["seed"] == seed)].set_index("variant")["file"]
-    files = {n: rows[n] for n in results.variants if n in rows and isinstance(rows[n], str) and rows[n]}
+    rows = scores[(scores["case"].astype(str) == case) & (scores["seed"] == seed)].set_index("variant")
     clips = {}
-    for name, file in files.items():
-        with suppress(UnreadableVideo):
-            clips[name] = read_video(store_root / file)
+    for name in (name for name in results.variants if name in rows.index and rows["file"][name]):
+        with suppress(StgEvalError):
+            clips[name] = read_video(clip_path(store_root, rows["file"][name], rows["key"][name]))
     return clips
 
 

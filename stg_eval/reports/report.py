@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stg_eval.reports import figures
-from stg_eval.reports.gallery import store_of, write_page
+from stg_eval.reports.gallery import page_of, store_of
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.table import Table
 from stg_eval.reports.tables import difference_table, run_tables
 from stg_eval.reports.writers import WRITERS
 from stg_eval.reports.writers.latex import latex_document
-from stg_eval.storage import atomic
+from stg_eval.storage import atomic, lock
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
@@ -32,22 +31,39 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     `store_root` holds the clips of runs whose own store is gone. A run with a ratings.csv beside its table.json
     (rater, case, variant, aspect, rating) gets the figure of human ratings too. A figure that lacks its data is left
     out, with a line on stderr. Returns the path of the page.
+
+    The folder is renewed whole or not at all; one process at a time writes to it, another waits. Raises StgEvalError
+    where the disk refuses.
     """
-    page = write_page(results, store_root, out / "index.html")
-    named = list(zip(_names(results), results, strict=True))
-    layouts = [replace(table, name=f"{name}-{table.name}") for name, one in named for table in run_tables(one)]
-    layouts += paper_tables(results)
-    for table in layouts:
-        _write_table(out / "tables" / table.name, table)
-    document = latex_document([table.name for table in layouts])
-    (out / "tables" / "tables.tex").write_text(document, encoding="utf-8")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with lock.held(out / ".lock", "give another --output", wait=True), atomic.renewing(out) as new:
+            atomic.sweep(out / "clips")
+            atomic.write(new / "index.html", page_of(results, store_root, out))
+            named = list(zip(_names(results), results, strict=True))
+            _write_tables(named, new / "tables")
+            _write_figures(named, store_root, new / "figures")
+    except OSError as error:
+        raise StgEvalError(f"cannot write the report to {out} ({error.strerror}); the one before stays") from error
+    return out / "index.html"
+
+
+def _write_tables(named: Sequence[tuple[str, Results]], folder: Path) -> None:
+    tables = [replace(table, name=f"{name}-{table.name}") for name, one in named for table in run_tables(one)]
+    tables += paper_tables([one for _, one in named])
+    for table in tables:
+        for suffix, write in WRITERS.items():
+            atomic.write(folder / f"{table.name}{suffix}", write(table))
+    atomic.write(folder / "tables.tex", latex_document([table.name for table in tables]))
+
+
+def _write_figures(named: Sequence[tuple[str, Results]], store_root: Path, folder: Path) -> None:
     for name, one in named:
         for kind, draw in _figures(one, store_of(one, store_root)):
             try:
-                figures.save(draw(), out / "figures" / f"{name}-{kind}")
+                figures.save(draw(), folder / f"{name}-{kind}")
             except StgEvalError as error:
                 print(f"no figure {name}-{kind}: {error}", file=sys.stderr)
-    return page
 
 
 def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], Figure]]]:
@@ -95,11 +111,6 @@ def _names(results: Sequence[Results]) -> list[str]:
         numbered = chain([slug], (f"{slug}-{i}" for i in count(2)))
         names.append(next(name for name in numbered if name not in names))
     return names
-
-
-def _write_table(stem: Path, table: Table) -> None:
-    for suffix, write in WRITERS.items():
-        atomic.write(stem.with_name(stem.name + suffix), write(table))
 
 
 def _slug(text: str) -> str:

@@ -1,4 +1,8 @@
-"""A file or folder takes its name when it is whole: readers see the old one or the new one, never half of one."""
+"""A file or folder takes its name when it is whole: readers see the old one or the new one, never half of one.
+
+A folder that holds other things too is renewed in two steps: its new files lie together below NEW, from one rename on,
+and then move to their places. Whoever reads with `newest` finds all of them as soon as the rename has happened.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NEW = ".new"
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}\.partial")
 
 
@@ -37,6 +42,41 @@ def write(path: Path, data: str | bytes) -> None:
     """Write a file whole or not at all; text as UTF-8, its line ends as they are. Raises OSError as the disk does."""
     with replacing(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def renewing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder, whose files take their places in `folder` together when the block ends; what else is there
+    stays. Call it under a lock. A process that is killed leaves the old files or the new ones, which the next
+    `settle` moves. Raises OSError as the disk does; `folder` is then as it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settle(folder)
+    partial = _beside(folder / NEW)
+    try:
+        partial.mkdir()
+        yield partial
+        partial.rename(folder / NEW)
+    except BaseException:
+        _remove(partial)
+        raise
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Finish what a killed process had renewed, and remove what it left unfinished. Call it under a lock."""
+    for path in sorted((folder / NEW).rglob("*")):
+        if path.is_file():
+            target = folder / path.relative_to(folder / NEW)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    _remove(folder / NEW)
+    sweep(folder)
+
+
+def newest(folder: Path, name: str) -> Path:
+    """The file of that name in a folder that `renewing` renews."""
+    new = folder / NEW / name
+    return new if new.is_file() else folder / name
 
 
 def sweep(folder: Path) -> None:

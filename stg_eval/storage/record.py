@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -133,8 +134,8 @@ class RunRecord(_Frozen):
     request: AskedFor | None = None
     expected: Count
     """Clips asked for."""
-    store: str | None = None
-    """Folder of the clips; None in a baseline file, which lives without."""
+    store: Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]+$")] | None = None
+    """Folder of the clips; None where there are none: in a baseline file, in an imported run."""
     provenance: Provenance
     missing: tuple[Missing, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -177,15 +178,24 @@ class _Version(BaseModel):
     format: int = 1
 
 
-def read_record(text: str | bytes) -> RunRecord:
-    """Read run.json. Raises StgEvalError where a newer version wrote it, ValueError (one line) where it is damaged."""
+def read_record(text: bytes, path: Path) -> RunRecord:
+    """Read run.json of a folder. Raises StgEvalError where a newer version wrote it, ValueError (one line) where it is
+    damaged."""
+    refuse_newer(text, path, FORMAT)
     try:
-        version = _Version.model_validate_json(text).format
-        if version > FORMAT:
-            raise StgEvalError(f"was written by a newer stg-eval (format {version}); upgrade stg-eval")
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(f"run.json: {first_problem(error)}") from error
+
+
+def refuse_newer(text: bytes, path: Path, known: int) -> None:
+    """Raises StgEvalError for JSON that says a newer format, whose fields this version could not know."""
+    try:
+        version = _Version.model_validate_json(text).format
+    except ValidationError:
+        return  # whoever reads it says what is wrong with it
+    if version > known:
+        raise StgEvalError(f"{path} was written by a newer stg-eval (format {version}); upgrade stg-eval")
 
 
 def first_problem(error: ValidationError) -> str:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stg_eval.statistics.counting import Counting
-from stg_eval.storage import csv_text
-from stg_eval.storage.record import RunRecord, read_record
+from stg_eval.storage import atomic, csv_text, lock
+from stg_eval.storage.record import FORMAT as RECORD_FORMAT
+from stg_eval.storage.record import FileDigest, RunRecord, first_problem, read_record, refuse_newer
 from stg_eval.types import StgEvalError, check_text
 
 FORMAT = 1
+TEXT = ("variant", "case", "prompt", "tags", "key", "file")
+"""Columns of scores.csv that hold text, whatever it looks like."""
+ATTEMPTS = 5
+"""How often a folder is read that another process is writing to."""
 
 
 class DamagedResults(StgEvalError):
@@ -106,27 +117,60 @@ class Results:
         return wanted
 
 
-def save(results: Results) -> None:
-    """Write the three files, table.json last: its presence marks a complete set. Same input, same bytes.
+class _Table(BaseModel):
+    """table.json."""
 
-    Raises StgEvalError where the disk refuses.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    columns: tuple[Column, ...]
+    estimates: tuple[Estimate, ...]
+
+
+def save(results: Results) -> Results:
+    """Write the three files, all of them or none; returns the results as they are read back. Same input, same bytes.
+
+    run.json names the digests of the other two. Call it under a lock, see `holding`. Raises StgEvalError where the
+    disk refuses; an earlier run in the folder is then as it was.
     """
     table = {
         "format": FORMAT,
         "columns": [asdict(c) for c in results.columns],
         "estimates": [asdict(e) for e in results.estimates],
     }
+    scores = csv_text.of_frame(results.scores).encode()
+    cells = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
+    files = {
+        "scores.csv": FileDigest(sha256=_sha256(scores), rows=len(results.scores)),
+        "table.json": FileDigest(sha256=_sha256(cells), rows=len(results.estimates)),
+    }
+    record = results.run.model_copy(update={"format": RECORD_FORMAT, "files": files})
     try:
-        results.path.mkdir(parents=True, exist_ok=True)
-        (results.path / "table.json").unlink(missing_ok=True)
-        _write(results.path / "run.json", results.run.to_json())
-        _write(results.path / "scores.csv", csv_text.of_frame(results.scores))
-        _write(results.path / "table.json", json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+        with atomic.renewing(results.path) as new:
+            (new / "run.json").write_bytes(record.to_json().encode())
+            (new / "scores.csv").write_bytes(scores)
+            (new / "table.json").write_bytes(cells)
     except OSError as error:
         raise StgEvalError(
             f"cannot write the results to {results.path} ({error.strerror}); mend that and run the same command again, "
             "what is finished is kept"
         ) from error
+    return replace(results, run=record)
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Make the folder of a run and keep other processes from writing results to it; what a killed one left is put in
+    order. Raises StgEvalError for a folder that is in use, or that results could not be written to after the work."""
+    check_text(str(path.absolute()))
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.held(path / ".lock", "give another --output"))
+            atomic.settle(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        yield
 
 
 def check_writable(path: Path) -> None:
@@ -138,34 +182,117 @@ def check_writable(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise StgEvalError(f"cannot write to {path} ({error.strerror}); choose another with --output") from error
+        raise _unwritable(path, error) from error
 
 
 def load(path: Path) -> Results:
     """Read a run directory. Raises StgEvalError if it is not one or was written by a newer version, DamagedResults."""
-    if not (path / "table.json").is_file():
+    if not any((folder / "table.json").is_file() for folder in (path, path / atomic.NEW)):
         raise StgEvalError(f"{path} holds no finished run (no table.json); give a folder that `stg-eval run` wrote")
     try:
-        table = json.loads((path / "table.json").read_text(encoding="utf-8"))
-        if table["format"] > FORMAT:
-            raise StgEvalError(f"{path} was written by a newer stg-eval (format {table['format']}); upgrade stg-eval")
-        run = read_record((path / "run.json").read_bytes())
-        columns = tuple(Column(**c) for c in table["columns"])
-        scores = read_scores(path / "scores.csv", columns)
-        estimates = tuple(Estimate(**e) for e in table["estimates"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedResults(f"{path} is damaged ({error}); run the same `stg-eval run` again") from error
-    return Results(path, run, columns, estimates, scores)
+        return _read(path)
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedResults(f"{path} is damaged ({told[:300]}); run the same `stg-eval run` again") from error
+
+
+def _read(path: Path) -> Results:
+    """Raises OSError, ValueError."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            run, cells, rows = _files(path)
+            break
+        except (FileNotFoundError, _Changed):
+            if not left:
+                raise
+            time.sleep(0.02)  # another process is putting a new run in its place
+    table = read_table(cells)
+    scores = read_scores(io.BytesIO(rows), table.columns)
+    check(run, table.columns, scores)
+    if not {"tags", "file"} <= set(scores):
+        raise ValueError("scores.csv does not say tags and files")
+    if len(scores) != run.expected:
+        raise ValueError(f"scores.csv has {len(scores)} rows, and the run was of {run.expected} clips")
+    check_estimates(table.estimates, run, table.columns)
+    return Results(path, run, table.columns, table.estimates, scores)
+
+
+class _Changed(ValueError):
+    """Files that were not written together."""
+
+
+def _files(path: Path) -> tuple[RunRecord, bytes, bytes]:
+    """run.json, table.json and scores.csv of one run."""
+    found = {name: _bytes(atomic.newest(path, name)) for name in ("run.json", "table.json", "scores.csv")}
+    refuse_newer(found["table.json"], path, FORMAT)
+    run = read_record(found["run.json"], path)
+    for name, file in run.files.items():
+        if _sha256(found.get(name, b"")) != file.sha256:
+            raise _Changed(f"{name} is not the file that was written with this run")
+    if _bytes(atomic.newest(path, "run.json")) != found["run.json"]:
+        raise _Changed("run.json changes while it is read")
+    return run, found["table.json"], found["scores.csv"]
+
+
+def read_table(text: bytes) -> _Table:
+    """Raises ValueError (one line) where table.json is damaged."""
+    try:
+        return _Table.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"table.json: {first_problem(error)}") from error
+
+
+def check_estimates(estimates: Sequence[Estimate], run: RunRecord, columns: Sequence[Column]) -> None:
+    """Raises ValueError for a cell of no row or column, or for two of one."""
+    rows, names = {variant.name for variant in run.variants}, {column.name for column in columns}
+    seen = set()
+    for cell in estimates:
+        if cell.variant not in rows or cell.metric not in names or cell.baseline not in {None, *rows}:
+            raise ValueError(f"table.json: a cell of {cell.variant!r} and {cell.metric!r}, which the run has not")
+        if (cell.variant, cell.metric) in seen:
+            raise ValueError(f"table.json: two cells of {cell.variant!r} and {cell.metric!r}")
+        seen.add((cell.variant, cell.metric))
+
+
+def check(run: RunRecord, columns: Sequence[Column], scores: pd.DataFrame) -> None:
+    """Raises ValueError where scores.csv, the columns and the record of a run or a baseline do not fit together."""
+    names = [column.name for column in columns]
+    if len({*names, *TEXT, "label", "seed"}) < len(names) + len(TEXT) + 2:
+        raise ValueError("two columns have one name")
+    for column in columns:
+        if not 0 <= column.digits <= 15 or not 0 < column.scale < math.inf:
+            raise ValueError(f"{column.name} cannot be printed: {column.digits} digits, scale {column.scale}")
+        if column.kind == "set" and column.name not in run.features:
+            raise ValueError(f"run.json does not say where the features of {column.name} are")
+        if column.kind == "clip" and column.name not in scores:
+            raise ValueError(f"scores.csv has no column {column.name}")
+    kinds = {"seed": "iu", "label": "iuf"} | {c.name: "b" if c.kind == "set" else "iuf" for c in columns}
+    have = {str(name) for name in scores}
+    absent, strange = {"variant", "case", "prompt", "label", "seed", "key"} - have, have - {*TEXT, *kinds}
+    if absent or strange:
+        raise ValueError(f"scores.csv has {'no' if absent else 'a strange'} column {min(absent or strange)!r}")
+    for name in have & kinds.keys():
+        if len(scores) and scores[name].dtype.kind not in kinds[name]:
+            raise ValueError(f"scores.csv: {name} holds what it should not, such as text")
+    if stranger := set(scores["variant"]) - {variant.name for variant in run.variants}:
+        raise ValueError(f"scores.csv: {min(stranger)!r} is none of the variants")
 
 
 def read_scores(file: Path | IO[bytes], columns: Sequence[Column]) -> pd.DataFrame:
     """Results.scores from CSV: text stays text even if it looks like a number or like "NA"; only numbers may lack."""
-    text = dict.fromkeys(("variant", "case", "prompt", "tags", "key", "file"), str)
-    numbers = ["label", *(column.name for column in columns)]
-    return pd.read_csv(file, dtype=text, keep_default_na=False, na_values={name: [""] for name in numbers})
+    lacking = {name: [""] for name in ("label", *(column.name for column in columns))}
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=lacking)
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing, or no file")
+    return path.read_bytes()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> StgEvalError:
+    return StgEvalError(f"cannot write to {path} ({error.strerror}); choose another with --output")

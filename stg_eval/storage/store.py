@@ -12,7 +12,6 @@ writes at a time (a lock file); readers need no lock (SQLite, write-ahead log).
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from stg_eval.storage import lock
 from stg_eval.types import Clip, Request, Score, StgEvalError, check_text, to_json
 
 FORMAT = 1
@@ -116,7 +116,7 @@ class Store:
         """The lock; None where another has it and made the database, which is all that a lock is needed for beside
         another."""
         try:
-            return _lock(self.path / "lock")
+            return lock.take(self.path / "lock", "give another --store")
         except StgEvalError:
             if alone or not (self.path / "store.sqlite").is_file():
                 raise
@@ -278,21 +278,6 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _lock(file: Path) -> int:
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(handle, 20).decode() or "another process"
-        os.close(handle)
-        raise StgEvalError(
-            f"{file.parent} is in use by process {holder}; wait for it, or give another --store"
-        ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
-    return handle
 
 
 def _explain(error: OSError | sqlite3.Error, path: Path) -> StgEvalError:

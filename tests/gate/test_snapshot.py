@@ -102,7 +102,7 @@ def test_a_newer_baseline_says_upgrade(make_run: MakeRun, tmp_path: Path) -> Non
     run, file = make_run("run"), tmp_path / "baseline.zip"
     snapshot.write(snapshot.load(run), file)
     _rewrite(file, format=snapshot.FORMAT + 1, stg_eval="9.0")
-    with pytest.raises(StgEvalError, match=r"written by a newer stg-eval \(9\.0, format 2\); upgrade"):
+    with pytest.raises(StgEvalError, match=r"written by a newer stg-eval \(format 2\); upgrade"):
         snapshot.load(file)
 
 

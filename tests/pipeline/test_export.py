@@ -26,9 +26,17 @@ def make_run(tmp_path: Path, make_video: Callable[..., Path], make_record: Calla
     """A finished run in which every clip is the same small video."""
 
     def make(pairs: Sequence[tuple[Case, int]], variants: Sequence[str] = ("cfg",), **scores: float) -> Results:
-        clip = make_video("clip.mp4", num_frames=4, folder=tmp_path / "store")
+        make_video("clip.mp4", num_frames=4, folder=tmp_path / "store" / "clips")
         rows = [
-            {"variant": v, "case": c.id, "prompt": c.prompt, "seed": seed, "file": clip.name, **scores}
+            {
+                "variant": v,
+                "case": c.id,
+                "prompt": c.prompt,
+                "seed": seed,
+                "key": "k",
+                "file": "clips/clip.mp4",
+                **scores,
+            }
             for v in variants
             for c, seed in pairs
         ]
@@ -197,7 +205,7 @@ def test_a_run_without_videos_or_with_lost_ones_says_what_to_do(make_run: MakeRu
     run = make_run(cases("a cat"))
     with pytest.raises(StgEvalError, match="no videos to export"):
         export.export_vbench(replace(run, scores=run.scores.assign(file="")), tmp_path / "out")
-    (tmp_path / "store" / "clip.mp4").unlink()
+    (tmp_path / "store" / "clips" / "clip.mp4").unlink()
     with pytest.raises(StgEvalError, match="is gone"):
         export.export_evalcrafter(run, tmp_path / "out")
 

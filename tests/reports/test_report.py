@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import math
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stg_eval.pipeline.score import file_key
 from stg_eval.reports import figures, write_report
 from stg_eval.reports.cells import number
 from stg_eval.reports.gallery import sheet, write_page
@@ -195,7 +197,7 @@ def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
     for path, file in zip(paths, results.scores.file, strict=True):
         path.parent.mkdir()
         (tmp_path / "store" / file).rename(path)
-    results.scores["file"] = [str(p) for p in paths]
+    results.scores["file"], results.scores["key"] = [str(p) for p in paths], [file_key(p) for p in paths]
     for _ in range(2):
         page = write_report([results], tmp_path / "elsewhere", tmp_path / "out")
         data, _ = page_data(page)
@@ -212,6 +214,7 @@ def test_page_beside_the_folder_of_the_videos_leaves_them_as_they_are(
     results.scores["file"] = [str(elsewhere / "v1.mp4"), str(clips / "v1.mp4")]  # of one name, the user's own last
     for old, new in zip(sorted(clips.iterdir()), results.scores.file, strict=True):
         old.rename(new)
+    results.scores["key"] = [file_key(Path(path)) for path in results.scores.file]
     before = {path: Path(path).read_bytes() for path in results.scores.file}
     for _ in range(2):
         data, _ = page_data(write_page([results], tmp_path / "store", tmp_path / "store" / "index.html"))
@@ -321,3 +324,56 @@ def test_damaged_ratings_cost_their_figure_only(
     assert write_report([results], tmp_path / "store", tmp_path / "out").is_file()
     assert "mend or remove it" in capsys.readouterr().err
     assert list((tmp_path / "out" / "figures").glob("*-layers-fvd.*"))
+
+
+def test_a_report_killed_at_any_step_leaves_whole_files_and_the_next_one_is_whole(
+    tmp_path: Path,
+    make_results: Callable[..., Results],
+    perturb: Callable[..., Results],
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: Callable[[Callable[[], object], int], bool],
+) -> None:
+    def quick(drawn: object, stem: Path) -> None:
+        stem.parent.mkdir(exist_ok=True)
+        stem.with_name(f"{stem.name}.svg").write_text("drawn")
+
+    monkeypatch.setattr(figures, "save", quick)
+    monkeypatch.setattr(figures, "panels", lambda *_: None)
+    old = make_results(tmp_path, pairs=2)
+    new = perturb(old, "temporal_flickering", 0.04)
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    for name, one in (("old", old), ("new", new)):
+        write_report([one], tmp_path, tmp_path / name)
+    before, after = files(tmp_path / "old"), files(tmp_path / "new")
+    assert before["index.html"] != after["index.html"]
+    out, step, lived, pages = tmp_path / "out", 0, False, []
+    while not lived:
+        step += 3
+        write_report([old], tmp_path, out)
+        (out / "notes.txt").write_text("mine")
+        lived = killed_at(lambda: write_report([new], tmp_path, out), step)
+        found = files(out)
+        pages.append(found["index.html"] == after["index.html"])
+        assert all(found[name] in (before[name], after[name]) for name in before)
+        write_report([new], tmp_path, out)
+        assert files(out) == after | {"notes.txt": b"mine"}
+    assert pages == sorted(pages)
+    assert len(pages) > 10
+
+
+def test_a_disk_that_fills_up_leaves_the_report_that_was_there(
+    tmp_path: Path, make_results: Callable[..., Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = write_report([make_results(tmp_path, pairs=1)], tmp_path, tmp_path / "out")
+    before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(figures, "save", full)
+    with pytest.raises(StgEvalError, match="No space left on device"):
+        write_report([make_results(tmp_path, pairs=2)], tmp_path, tmp_path / "out")
+    assert {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()} == before

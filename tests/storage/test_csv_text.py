@@ -42,7 +42,7 @@ def test_scores_of_a_run_come_back_equal_whatever_the_text(
     make_record: Callable[..., Any], rows: list[tuple[str, str, str, str, float]]
 ) -> None:
     text = ["variant", "case", "prompt", "file"]
-    record = make_record({variant: "cfg3" for variant, *_ in rows})
+    record = make_record({variant: "cfg3" for variant, *_ in rows}, expected=len(rows))
     scores = pd.DataFrame(rows, columns=[*text, "m"]).assign(tags="", label=1, seed=0, key="k")
     with tempfile.TemporaryDirectory() as folder:
         results.save(Results(Path(folder), record, (COLUMN,), (), scores))

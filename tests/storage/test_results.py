@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,23 +57,95 @@ def test_text_comes_back_as_text_whatever_it_looks_like(tmp_path: Path, make: Ma
     assert loaded.scores["label"].tolist() == [1, 1]
 
 
-def test_a_disk_that_fills_up_leaves_no_old_table_beside_a_new_run(
+def test_a_disk_that_fills_up_leaves_the_run_that_was_there(
     tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results.save(make(tmp_path))
-    original = Path.write_text
+    before = results.save(make(tmp_path))
+    original = Path.write_bytes
 
-    def full(self: Path, *args: object, **kwargs: object) -> int:
-        if self.name.startswith("scores.csv"):
+    def full(self: Path, data: bytes) -> int:
+        if self.name == "table.json":
             raise OSError(errno.ENOSPC, "No space left on device")
-        return original(self, *args, **kwargs)  # type: ignore[arg-type]
+        return original(self, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(StgEvalError, match="No space left on device"):
-            results.save(make(tmp_path))
-    with pytest.raises(StgEvalError, match="no finished run"):
-        results.load(tmp_path)
+            results.save(make(tmp_path, prompt="another"))
+    assert results.load(tmp_path).run == before.run
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "scores.csv", "table.json"]
+
+
+def test_a_run_killed_at_any_step_of_saving_leaves_the_old_results_or_the_new(
+    tmp_path: Path, make: Make, killed_at: Callable[[Callable[[], object], int], bool]
+) -> None:
+    def prompts(folder: Path) -> set[str]:
+        return set(results.load(folder).scores["prompt"])
+
+    results.save(make(tmp_path / "whole", prompt="new"))
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    found = []
+    for step in range(1, 100):
+        folder = tmp_path / str(step)
+        results.save(make(folder, prompt="old"))
+        (folder / "notes.txt").write_text("mine")
+
+        def save(folder: Path = folder) -> None:
+            with results.holding(folder):
+                results.save(make(folder, prompt="new"))
+
+        lived = killed_at(save, step)
+        found += prompts(folder)
+        with results.holding(folder):
+            assert sorted(path.name for path in folder.iterdir()) == [".lock", "notes.txt", *sorted(whole)]
+        assert prompts(folder) == {found[-1]}, "put in order, they are what they were"
+        save()
+        after = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert after == whole | {"notes.txt": b"mine"}
+        if lived:
+            break
+    assert len(found) > 8
+    assert found == sorted(found, reverse=True), "old ones, then new ones"
+    assert set(found) == {"old", "new"}
+
+
+def test_results_that_are_replaced_while_they_are_read_are_the_old_or_the_new(tmp_path: Path, make: Make) -> None:
+    results.save(make(tmp_path, prompt="0"))
+    writer = os.fork()
+    if writer == 0:
+        for i in range(1, 100):
+            results.save(make(tmp_path, prompt=str(i % 10)))
+            time.sleep(0.02)
+        os._exit(0)
+    seen = set()
+    while os.waitpid(writer, os.WNOHANG)[0] == 0:
+        found = results.load(tmp_path)
+        seen |= set(found.scores["prompt"])
+        assert found.scores["prompt"].nunique() == 1
+    assert len(seen) > 1
+
+
+def test_only_one_process_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+    with (
+        results.holding(tmp_path),
+        pytest.raises(StgEvalError, match=rf"is in use by process {os.getpid()}; wait .* another --output"),
+    ):
+        results.holding(tmp_path).__enter__()
+    with results.holding(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_table_of_scores_or_changed_numbers_are_noticed(tmp_path: Path, make: Make) -> None:
+    results.save(make(tmp_path))
+    for name, old, new in (("scores.csv", b"0.5", b"0.6"), ("table.json", b"0.5", b"0.6")):
+        text = (tmp_path / name).read_bytes()
+        for changed in (text.replace(old, new), text[: text.rindex(b"\n", 0, -1) + 1]):
+            (tmp_path / name).write_bytes(changed)
+            with pytest.raises(DamagedResults, match=f"{name} is not the file that was written with this run"):
+                results.load(tmp_path)
+        (tmp_path / name).write_bytes(text)
+    results.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
 from stg_eval.reports.writers.html_table import prose_html, to_html
 from stg_eval.storage import atomic, csv_text
+from stg_eval.storage.inside import clip_path
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import probe, read_video
 from stg_eval.types import StgEvalError
@@ -39,7 +40,13 @@ SCRIPTS = ("clips.js", "grid.js", "page.js")
 
 
 def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
-    """Write the page of one or more runs to `out` (an .html file); returns `out`.
+    """Write the page of one or more runs to `out` (an .html file), as `page_of` has it; returns `out`."""
+    atomic.write(out, page_of(results, store_root, out.parent))
+    return out
+
+
+def page_of(results: Sequence[Results], store_root: Path, folder: Path) -> str:
+    """Compose the page of one or more runs, to be put into `folder`; its large clips are put there now, in clips/.
 
     `store_root` is where the files named in `Results.scores` lie, for runs whose own store is gone. Clips that cannot
     be read say so in their place.
@@ -47,11 +54,11 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """
     from jinja2 import Environment
 
-    shelf = _Shelf(out.parent / "clips")
+    shelf = _Shelf(folder / "clips")
     runs = [_run(one, shelf, store_of(one, store_root)) for one in results]
     data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
-    page = template.render(
+    return template.render(
         title=" · ".join(run_title(one) for one in results),
         runs=[_numbers(one) for one in results],
         paper=[_safe(to_html(table)) for table in paper_tables(results)],
@@ -60,8 +67,6 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
         data=_safe(data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
         sheets=_safe("".join(shelf.sheets)),
     )
-    atomic.write(out, page)
-    return out
 
 
 def store_of(results: Results, store_root: Path) -> Path:
@@ -80,11 +85,12 @@ class _Shelf:
         self._seen: dict[Path, int | str] = {}
         self._names: set[str] = set()
 
-    def put(self, path: Path) -> int | str:
+    def put(self, store: Path, file: str, key: str) -> int | str:
         """Return index of the clip, or why it cannot be shown."""
+        path = store / file
         if path not in self._seen:
             try:
-                self._seen[path] = self._add(path)
+                self._seen[path] = self._add(clip_path(store, file, key))
             except StgEvalError as error:
                 self._seen[path] = str(error).removeprefix(f"{path}: ")
         return self._seen[path]
@@ -160,7 +166,9 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
         )
         cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
         shown = (
-            shelf.put(store / str(row["file"])) if row["file"] else _absent(problems.get((row["variant"], case, seed)))
+            shelf.put(store, str(row["file"]), str(row["key"]))
+            if row["file"]
+            else _absent(problems.get((row["variant"], case, seed)))
         )
         cell["clip" if isinstance(shown, int) else "problem"] = shown
         pair["cells"][order[row["variant"]]] = cell
