@@ -95,7 +95,7 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
     """
     known = {c.name for c in baseline.columns}
     measured = []
-    for column in (c for c in run.columns if c.name in known and c.kind != "total"):  # judged by its parts
+    for column in (c for c in run.columns if c.name in known and _measured(c, baseline) and _measured(c, run)):
         measure = _clip_difference if column.kind == "clip" else _set_measure(run, column)
         for variant, rows in pairs.groupby("variant", sort=False):
             measured.append((str(variant), column, *measure(baseline, run, rows, column)))
@@ -116,6 +116,11 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
         _verdict(variant, column, values, found, note, p if on else found.p_value, on, policy)
         for (variant, column, values, found, note), p, on in zip(measured, p_holm, gated, strict=True)
     ]
+
+
+def _measured(column: Column, side: Snapshot) -> bool:
+    """Whether a side has scores or features of a metric: a total is judged by its parts, and some have no weights."""
+    return column.name in (side.scores if column.kind == "clip" else side.run.features)
 
 
 def worst_pairs(

@@ -84,6 +84,16 @@ def cells(
     return tuple(out)
 
 
+def not_scored(metrics: Mapping[str, str], variants: Sequence[str]) -> tuple[Estimate, ...]:
+    """One Estimate without value for each variant and metric that could not be loaded; `metrics` says why."""
+    nothing = statistics.Interval(NAN, NAN, NAN, 0)
+    return tuple(
+        Estimate(variant=variant, metric=name, baseline=None, **cell(nothing, None, why))
+        for variant in variants
+        for name, why in metrics.items()
+    )
+
+
 def features_record(
     cards: Sequence[MetricCard], loaded: Mapping[str, ClipScorer | SetMetric | PairScorer], reference: Reference | None
 ) -> dict[str, FeaturesOf]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -53,6 +53,11 @@ class Plan:
     def cards(self) -> tuple[MetricCard, ...]:
         """All metrics of the table."""
         return (*self.metrics, *self.pairs, *self.totals)
+
+    def only(self, names: Container[str]) -> Plan:
+        """Return the plan without the metrics that are not among `names`."""
+        metrics, pairs = (tuple(c for c in cards if c.name in names) for cards in (self.metrics, self.pairs))
+        return replace(self, metrics=metrics, pairs=pairs)
 
     def batches(self, variant: str) -> list[tuple[Request, ...]]:
         """Cut a variant's requests into fixed batches: resuming must not change which clips are made together."""

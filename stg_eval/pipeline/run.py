@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from stg_eval import executors
 from stg_eval.executors import Executor
 from stg_eval.executors.worker import Generate, Item, Loaded, Setup
-from stg_eval.metrics import SetMetric, registry
+from stg_eval.metrics import SetMetric
 from stg_eval.pipeline import estimates, pairs, score, totals
 from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.status import Status
@@ -43,8 +44,10 @@ def run(
     """
     executors.check(executor)
     check_output(output, plan)
-    loaded = score.load_metrics(plan.metrics, device, engine)
-    paired = {card.name: registry.load_pair(card, device) for card in plan.pairs}
+    every, unloaded = score.load_available((*plan.metrics, *plan.pairs), device, engine)
+    asked, plan = plan, plan.only(every)
+    loaded: dict[str, Any] = {card.name: every[card.name] for card in plan.metrics}
+    paired: dict[str, Any] = {card.name: every[card.name] for card in plan.pairs}
     reference = _reference(plan)
     setup = Setup(store_path, device, reader, plan.card)
     with Store(store_path) as store, Status(output) as status:
@@ -58,7 +61,7 @@ def run(
         cells = estimates.cells(
             table,
             (*plan.metrics, *plan.pairs),
-            {**loaded, **paired},
+            every,
             store,
             real,
             baseline=plan.baseline,
@@ -74,8 +77,10 @@ def run(
             published={v.name: v.published for v in plan.variants},
             by_case=plan.suite.keep_static,
         )
-    columns = estimates.columns((*plan.metrics, *plan.pairs), {**loaded, **paired}, cells)
-    record = describe(plan, store_path, device).model_copy(
+    cells += estimates.not_scored(unloaded, [variant.name for variant in plan.variants])
+    columns = estimates.columns((*plan.metrics, *plan.pairs), every, cells)
+    columns += tuple(estimates.column_of(c, f"{c.name}|not scored") for c in asked.cards if c.name in unloaded)
+    record = describe(asked, store_path, device).model_copy(
         update={
             "missing": _missing(plan, lost),
             "problems": (*_problems(plan, outcome, without), *_unlike(table, unlike)),
@@ -106,7 +111,9 @@ def run_shard(
     if not 1 <= index <= count:
         raise StgEvalError(f"--shard {index}/{count}: the first number lies between 1 and the second")
     executors.check(executor)
-    loaded = score.load_metrics(plan.metrics, device, engine)
+    every, _ = score.load_available(plan.metrics, device, engine)
+    plan = plan.only(every)
+    loaded: dict[str, Any] = dict(every)
     setup = Setup(store_path, device, reader, plan.card)
     with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as workers:
         outcome = _fill(plan, store, loaded, workers, status, (index, count))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from stg_eval.executors.worker import Loaded
-from stg_eval.metrics import ClipScorer, Extractor, MetricCard, SetMetric, registry
+from stg_eval.metrics import ClipScorer, Extractor, MetricCard, PairScorer, SetMetric, registry
 from stg_eval.metrics.scoring import extract_arrays, score_clips
 from stg_eval.pipeline.work import CHUNK
-from stg_eval.progress import progress
+from stg_eval.progress import note, progress
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader
 from stg_eval.suites import Reference
@@ -35,6 +35,33 @@ def load_metrics(cards: Sequence[MetricCard], device: str, engine: str = "ours")
         card.name: official.load(card.name, device) if card.name in official.LOADERS else registry.load(card, device)
         for card in cards
     }
+
+
+def load_available(
+    cards: Sequence[MetricCard], device: str, engine: str = "ours"
+) -> tuple[dict[str, ClipScorer | SetMetric | PairScorer], dict[str, str]]:
+    """What `load_metrics` loads of the metrics, those of pairs too; and name -> why for each that cannot be loaded: it
+    costs itself only, and what counts the clips that it picks. A note says so at once.
+
+    Raises StgEvalError where none can be loaded.
+    """
+    loaded: dict[str, ClipScorer | SetMetric | PairScorer] = {}
+    lost: dict[str, str] = {}
+    for card in cards:
+        try:
+            loaded |= {card.name: registry.load_pair(card, device)} if card.load_pair else {}
+            loaded |= load_metrics([card], device, engine) if card.load else {}
+        except StgEvalError as error:
+            lost[card.name] = str(error)
+    if lost and not loaded:
+        raise StgEvalError(next(iter(lost.values())))
+    for card in cards:
+        if card.filter in lost and card.name in loaded:
+            del loaded[card.name]
+            lost[card.name] = f"it counts the clips that {card.filter} passes, and {lost[card.filter]}"
+    for name, why in lost.items():
+        note(f"{name} is left out: {why}")
+    return loaded, lost
 
 
 def reference_features(
