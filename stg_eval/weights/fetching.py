@@ -46,7 +46,11 @@ def fetch(row: Weight, *, source: Path | None = None, progress: Progress = lambd
             if source is not None:
                 _copy(row, source)
             elif where(row) is None:
-                _fetch_from_url(row, progress)
+                try:
+                    _fetch_from_url(row, progress)
+                except StgEvalError as error:
+                    offline = f"stg-eval weights fetch {row.name} --from FOLDER"
+                    raise StgEvalError(f"{error}; a copy from elsewhere is taken by: {offline}") from error
             checkpoint = require(row)
             if row.sha256 is None:
                 atomic.write(note_path(row), checkpoint.sha256 + "\n")

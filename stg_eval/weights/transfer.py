@@ -14,6 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from stg_eval.progress import note
 from stg_eval.types import StgEvalError
 
 Progress = Callable[[int, int | None], None]
@@ -62,7 +63,9 @@ def transfer(url: str, file: Path, *, resume: bool, most: int, progress: Progres
                     file.unlink(missing_ok=True)
                 kept = "; what has arrived is kept, run the same command to continue" if file.exists() else ""
                 raise StgEvalError(f"{url} could not be fetched ({error}){kept}") from error
-            time.sleep(min(2.0 ** (failed - 1), LONGEST_WAIT) if error.seconds is None else error.seconds)
+            wait = min(2.0 ** (failed - 1), LONGEST_WAIT) if error.seconds is None else error.seconds
+            note(f"{url}: {error}; another attempt in {wait:.0f} s")
+            time.sleep(wait)
 
 
 def _attempt(url: str, file: Path, have: int, most: int, progress: Progress) -> None:
@@ -116,7 +119,7 @@ def _open(url: str, have: int) -> Any:
             raise _Failed(f"{reason}, to be asked again in {seconds:,.0f} seconds") from error
         raise _Failed(reason, again=True, seconds=seconds) from error
     except (OSError, HTTPException) as error:  # URLError, resets and time-outs are OSErrors
-        raise _Failed(error, again=True) from error
+        raise _Failed(getattr(error, "reason", error), again=True) from error
     except ValueError as error:  # redirected to what is no address
         raise _Failed(error) from error
     if url.startswith("https:") and not response.url.startswith("https:"):
