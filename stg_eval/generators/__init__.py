@@ -44,6 +44,7 @@ MODELS: dict[str, str] = {
     "wan": "stg_eval.generators.wan",
     "wan14b": "stg_eval.generators.wan14b",
     "wan22": "stg_eval.generators.wan22",
+    "wan22-i2v": "stg_eval.generators.wan22_i2v",
     "hunyuan": "stg_eval.generators.hunyuan",
 }
 """Name -> module that defines MODEL (a `Model`); importing it must not import torch."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from stg_eval.generators.diffusers_video import DiffusersModel
 from stg_eval.generators.guidance.layers import Layer, LayerMap, latent_grid
@@ -11,6 +12,9 @@ from stg_eval.generators.model import SMOKE, ModelCard, Preset
 from stg_eval.generators.random_weights import byte_tokenizer
 from stg_eval.types import Guidance, Request
 from stg_eval.weights import Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CHECKPOINT = Weight(
     name="hunyuan",
@@ -46,6 +50,55 @@ def arguments(request: Request) -> dict[str, Any]:
         "true_cfg_scale": request.guidance.cfg_scale,
         "guidance_scale": settings["embedded_guidance_scale"],
     }
+
+
+def joint_identity(attention: nn.Module) -> Callable[..., Any]:
+    """diffusers' HunyuanVideoAttnProcessor2_0: video comes first; text has projections of its own in two-stream blocks;
+    invalid text is no key."""
+    import torch
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    from stg_eval.generators.guidance import skips
+
+    a: Any = attention
+
+    def heads(x: Tensor, norm: Any = None) -> Tensor:
+        x = x.unflatten(2, (a.heads, -1))
+        return x if norm is None else norm(x)
+
+    def forward(
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor,
+        image_rotary_emb: Any = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        tokens = hidden_states.shape[1]
+        q, k = heads(a.to_q(hidden_states), a.norm_q), heads(a.to_k(hidden_states), a.norm_k)
+        v = heads(a.to_v(hidden_states))
+        if image_rotary_emb is not None:
+            q, k = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=1) for x in (q, k))
+        own = a.add_q_proj is not None
+        text_q = heads((a.add_q_proj if own else a.to_q)(encoder_hidden_states), a.norm_added_q if own else a.norm_q)
+        text_k = heads((a.add_k_proj if own else a.to_k)(encoder_hidden_states), a.norm_added_k if own else a.norm_k)
+        text_v = heads((a.add_v_proj if own else a.to_v)(encoder_hidden_states))
+        q, k, v, text_q, text_k, text_v = (x.transpose(1, 2) for x in (q, k, v, text_q, text_k, text_v))
+        out = []
+        for i, valid in enumerate(attention_mask[:, 0, 0, tokens:]):
+            row = slice(i, i + 1)
+            out.append(
+                skips.joint_identity(
+                    q[row], k[row], v[row], text_q[row], text_k[row][:, :, valid], text_v[row][:, :, valid]
+                )
+            )
+        video, text = (torch.cat(parts).transpose(1, 2).flatten(2) for parts in zip(*out, strict=True))
+        if getattr(a, "to_out", None) is not None:
+            video = a.to_out[1](a.to_out[0](video))
+        if getattr(a, "to_add_out", None) is not None:
+            text = a.to_add_out(text)
+        return video, text
+
+    return forward
 
 
 def small() -> Any:
@@ -113,7 +166,9 @@ MODEL = DiffusersModel(
     layer_map=LayerMap(
         model="HunyuanVideo",
         layers=lambda _: LAYERS,
+        attention="attn",
         streams=("hidden_states", "encoder_hidden_states"),
+        joint_identity={"HunyuanVideoAttnProcessor2_0": joint_identity},
         grid=latent_grid("hidden_states", frames=2, patch=2),
     ),
     batch_order="c,u",

@@ -6,15 +6,13 @@ takes the 14-frame checkpoint instead of -xt. Imports no torch.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from stg_eval.generators.diffusers_video import DiffusersModel
+from stg_eval.generators.first_frame import first_frame
 from stg_eval.generators.guidance.layers import Layer, LayerMap, latent_grid
 from stg_eval.generators.model import SMOKE, ModelCard, Preset
-from stg_eval.progress import note
-from stg_eval.storage.image import read_image
-from stg_eval.types import Guidance, Request, StgEvalError
+from stg_eval.types import Guidance, Request
 from stg_eval.weights import Weight
 
 CHECKPOINT = Weight(
@@ -133,21 +131,6 @@ def arguments(request: Request) -> dict[str, Any]:
         "noise_aug_strength": settings["noise_aug_strength"],
         "decode_chunk_size": settings["decode_chunk_size"],
     }
-
-
-def first_frame(request: Request, fit: str) -> Any:
-    """The case's image as PIL RGB, brought to the request's size as `fit` says."""
-    from PIL import Image, ImageOps
-
-    if fit not in ("stretch", "crop"):
-        raise StgEvalError(f"image_fit is stretch or crop, not {fit!r}")
-    if not request.case.image:
-        raise StgEvalError(f"{request.model} starts from an image, and case {request.case.id!r} has none")
-    picture = read_image(Path(request.case.image))
-    for change in picture.changes:
-        note(f"there are first frames that had to be {change}")
-    size = (request.width, request.height)
-    return ImageOps.fit(picture.pixels, size, Image.Resampling.LANCZOS) if fit == "crop" else picture.pixels
 
 
 def small() -> Any:

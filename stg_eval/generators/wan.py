@@ -23,13 +23,14 @@ CHECKPOINT = Weight(
 )
 
 
-def small(num_layers: int = 30, second: bool = False) -> Any:
+def small(num_layers: int = 30, second: bool = False, in_channels: int = 16) -> Any:
     """See `DiffusersModel.small`; with a second transformer as Wan 2.2 has it."""
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
     from transformers import UMT5Config, UMT5EncoderModel
 
     def transformer() -> Any:
         return WanTransformer3DModel(
+            in_channels=in_channels,
             num_attention_heads=2,
             attention_head_dim=12,
             text_dim=32,

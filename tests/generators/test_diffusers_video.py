@@ -25,6 +25,7 @@ SIZES = {"svd": (64, 64, 3), "mochi": (32, 48, 7), "ltx": (64, 64, 9), "cogvideo
     "ltx13b": (64, 64, 9),
     "wan14b": (32, 48, 5),
     "wan22": (32, 48, 5),
+    "wan22-i2v": (32, 48, 5),
     "hunyuan": (32, 48, 5),
 }
 
@@ -103,7 +104,7 @@ def test_every_card_has_the_presets_and_a_pinned_checkpoint(card: ModelCard) -> 
     assert card.presets["none"].guidance == Guidance()
     repository, _, revision = card.weights.partition("@")
     assert repository.count("/") == 1
-    assert len(revision) == 40 or (not revision and card.name in ("ltx13b", "wan14b", "wan22", "hunyuan"))
+    assert len(revision) == 40 or (not revision and card.name in ("ltx13b", "wan14b", "wan22", "wan22-i2v", "hunyuan"))
 
 
 @pytest.mark.parametrize("card", cards(), ids=MODELS)

@@ -61,6 +61,12 @@ MODELS = {
         "guidance_scale",
         ("hidden_states", "encoder_hidden_states", "timestep"),
     ),
+    "hunyuan": Model(
+        generators.get("hunyuan"),  # type: ignore[arg-type]
+        {"prompt": ["a red ball"], "negative_prompt": ["blurred"], "height": 32, "width": 48, "num_frames": 5},
+        "true_cfg_scale",
+        (),
+    ),
     "wan22": Model(
         generators.get("wan22"),  # type: ignore[arg-type]
         {"prompt": ["a red ball"], "height": 32, "width": 48, "num_frames": 9},

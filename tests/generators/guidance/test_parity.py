@@ -62,7 +62,8 @@ class Masked:
             mask = torch.ones(total, total, dtype=torch.bool)
             span = slice(total - video, None) if self.text_first else slice(0, video)
             mask[span, span] = torch.eye(video, dtype=torch.bool)
-            return real(query, key, value, attn_mask=mask)
+            own = options.get("attn_mask")  # of text that is only padding
+            return real(query, key, value, attn_mask=mask if own is None else mask & own)
 
         F.scaled_dot_product_attention = masked  # type: ignore[assignment]
         try:
@@ -91,8 +92,9 @@ class Blurred:
 
 
 @contextmanager
-def processor(denoiser: Any, block: str, make: Callable[[Any], Any]) -> Iterator[None]:
-    attention = denoiser.get_submodule(block).attn1
+def processor(denoiser: Any, path: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    block = denoiser.get_submodule(path)
+    attention = block.attn1 if hasattr(block, "attn1") else block.attn
     stock = attention.processor
     attention.processor = make(stock)
     try:
@@ -207,14 +209,15 @@ SVD_PASSES: dict[str, tuple[float, list[Pass]]] = {
 }
 
 
-TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True}
+TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True, "hunyuan": False}
 BLOCK = {
     "mochi": "transformer_blocks.35",
     "cogvideox": "transformer_blocks.11",
     "ltx": "transformer_blocks.19",
     "wan": "blocks.8",
+    "hunyuan": "transformer_blocks.2",
 }
-STREAMS = {"mochi": 2, "cogvideox": 2, "ltx": 1, "wan": 1}
+STREAMS = {"mochi": 2, "cogvideox": 2, "ltx": 1, "wan": 1, "hunyuan": 2}
 
 
 def joint(name: str, method: str) -> tuple[str, float, list[Pass]]:
@@ -268,6 +271,14 @@ def test_in_float32_every_step_differs_by_rounding_only(bench: Callable[..., Ben
     model, (text, *same) = bench(name), (svd, *SVD_PASSES[svd]) if name == "svd" else joint(name, "stg-a")
     found = model.guided(text, batch=2, steps=3)
     assert found.relative_distance(oracle(model, *same, batch=2, steps=3)) <= FLOAT32_TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["stg-a", "stg-r"])
+def test_single_stream_blocks_of_hunyuan_are_layers_too(exact: Callable[[str], Bench], method: str) -> None:
+    block = "single_transformer_blocks.1"
+    changes = attn1(lambda stock: Masked(stock, False), block) if method == "stg-a" else skipped(2, block)
+    ours = exact("hunyuan").guided(f"cfg1+{method}[21]w1.5", steps=2)
+    assert ours.distance(oracle(exact("hunyuan"), 1, [(1.5, changes)])) < TOLERANCE
 
 
 def test_the_last_mochi_block_which_drops_its_text_stream(exact: Callable[[str], Bench]) -> None:
