@@ -15,7 +15,7 @@ Unit = Literal["", "s", "n"]
 
 
 def number(x: float) -> str:
-    """The shortest text that reads back as the same float, without a `+` that parse would split at."""
+    """Return the shortest text that reads back as the same float, without a `+` that parse would split at."""
     return repr(float(x) + 0.0).removesuffix(".0").replace("e+", "e")
 
 

@@ -110,7 +110,7 @@ def _gate(
 
 
 def _by_features(verdicts: Iterable[Verdict], run: Snapshot) -> Collection[Verdict]:
-    """Those that fail, and of set metrics on the same features the first: their pairs are the same."""
+    """Return those that fail, and of set metrics on the same features the first: their pairs are the same."""
     features = run.run.features
     first: dict[tuple[str, str], Verdict] = {}
     for v in verdicts:

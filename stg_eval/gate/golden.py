@@ -140,7 +140,7 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
 
 
 def judge_frames(psnr: np.ndarray, ssim: np.ndarray, gates: Mapping[str, float]) -> tuple[float, bool]:
-    """Per cent of a clip's frames within the gate, and whether the clip passes both gates; inputs [T]."""
+    """Return per cent of a clip's frames within the gate, and whether the clip passes both gates; inputs [T]."""
     percent = 100 * float(((psnr >= gates["psnr"]) & (ssim >= gates["ssim"])).mean())
     floor = (psnr >= gates["floor_psnr"]).all() and (ssim >= gates["floor_ssim"]).all()
     return percent, bool(percent >= gates["percent"] and floor)
@@ -177,7 +177,7 @@ def _read_golden(folder: Path, clip: GoldenClip) -> np.ndarray:
 
 
 def _rows(found: Results, scores: Any) -> Iterator[dict[str, Any]]:
-    """Rows of clips that exist."""
+    """Yield rows of clips that exist."""
     absent = found.run.absent
     for row in scores[["variant", "case", "seed", "file", "key"]].to_dict("records"):
         if (row["variant"], row["case"], row["seed"]) not in absent:

@@ -12,7 +12,7 @@ from stg_eval.gate.verdicts import Comparison, Verdict
 
 
 def outcome(comparison: Comparison) -> Outcome:
-    """The tables, notes and checks of a comparison; exit code 1 if a gated metric got worse."""
+    """Return the tables, notes and checks of a comparison; exit code 1 if a gated metric got worse."""
     bad, verdicts = comparison.regressions, comparison.verdicts
     unsure = [v for v in verdicts if v.word == "cannot tell"]
     if bad:

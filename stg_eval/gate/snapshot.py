@@ -51,11 +51,12 @@ class Snapshot:
     """Where the clips lie; None for a baseline file."""
 
     def counted(self, metric: str) -> np.ndarray:
-        """Which rows of scores a set metric counts, bool [rows]."""
+        """Say which rows of scores a set metric counts, bool [rows]."""
         return counted(self.scores, metric)
 
     def set_features(self, metric: str) -> np.ndarray:
-        """Features of a set metric, [rows of scores, D], whether it counts the row or another with its extractor."""
+        """Return features of a set metric, [rows of scores, D], whether it counts the row or another with its
+        extractor."""
         return self.features[self.run.features[metric].extractor]
 
 
@@ -96,8 +97,8 @@ def write(snapshot: Snapshot, path: Path) -> None:
 
 
 def reference(snapshot: Snapshot, metric: str) -> np.ndarray | None:
-    """Features float32 [M, D] of the real clips that a set metric compares with, from the run's own store; None where
-    it needs none. Raises StgEvalError if the store has lost them."""
+    """Return features float32 [M, D] of the real clips that a set metric compares with, from the run's own store; None
+    where it needs none. Raises StgEvalError if the store has lost them."""
     entry = snapshot.run.features[metric]
     if entry.reference is None:
         return None
@@ -200,8 +201,8 @@ def _read(path: Path) -> Snapshot:
 
 
 def _unpack(file: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A part of the file, if it says that it is no larger than `most` and than its packed size makes likely: more is
-    never read. Raises the errors of `_DAMAGE`."""
+    """Return a part of the file, if it says that it is no larger than `most` and than its packed size makes likely:
+    more is never read. Raises the errors of `_DAMAGE`."""
     part = file.getinfo(name)
     if part.file_size > min(most, 2**20 + RATIO * part.compress_size):
         raise ValueError(f"{name} would unpack to {part.file_size:,} bytes")
@@ -209,7 +210,7 @@ def _unpack(file: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _array(file: zipfile.ZipFile, number: int, rows: int) -> np.ndarray:
-    """float32 [rows, D], its header read before any of it is."""
+    """Return float32 [rows, D], its header read before any of it is."""
     part = file.getinfo(f"features-{number}.npy")
     with file.open(part) as opened:
         version = np.lib.format.read_magic(opened)

@@ -119,7 +119,8 @@ def judge(baseline: Snapshot, run: Snapshot, pairs: pd.DataFrame, policy: Policy
 
 
 def _measured(column: Column, side: Snapshot) -> bool:
-    """Whether a side has scores or features of a metric: a total is judged by its parts, and some have no weights."""
+    """Tell whether a side has scores or features of a metric: a total is judged by its parts, and some have no
+    weights."""
     return column.name in (side.scores if column.kind == "clip" else side.run.features)
 
 

@@ -51,7 +51,8 @@ MODELS: dict[str, str] = {
 
 
 def get(name: str) -> Model:
-    """A model by name, from here or from another package. Raises StgEvalError with the nearest name for an unknown."""
+    """Return a model by name, from here or from another package. Raises StgEvalError with the nearest name for an
+    unknown."""
     if name in MODELS:  # plug-ins are not even imported for a model of our own
         return importlib.import_module(MODELS[name]).MODEL  # type: ignore[no-any-return]
     if name in _plug_ins():
@@ -63,12 +64,12 @@ def get(name: str) -> Model:
 
 
 def models() -> list[Model]:
-    """All models, those of other packages last."""
+    """Return all models, those of other packages last."""
     return [get(name) for name in (*MODELS, *_plug_ins())]
 
 
 def card(name: str) -> ModelCard:
-    """The card of a model, see `get`."""
+    """Return the card of a model, see `get`."""
     return get(name).card
 
 

@@ -28,7 +28,7 @@ CHECKPOINT = Weight(
 
 
 def joint_identity(attention: nn.Module) -> Callable[..., Any]:
-    """diffusers' CogVideoXAttnProcessor2_0: text and video share the projections; text comes first."""
+    """Return diffusers' CogVideoXAttnProcessor2_0: text and video share the projections; text comes first."""
     import torch
     from diffusers.models.embeddings import apply_rotary_emb
 

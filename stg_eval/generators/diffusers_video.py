@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def text_arguments(request: Request) -> dict[str, Any]:
-    """What text-to-video pipelines need beside the common arguments."""
+    """Say what text-to-video pipelines need beside the common arguments."""
     return {
         "prompt": request.case.prompt,
         "negative_prompt": request.case.negative_prompt,
@@ -71,8 +71,8 @@ class DiffusersModel(Model):
         return PipelineGenerator(pipeline, self, device)
 
     def open(self, *, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Any:
-        """The pipeline on the CPU. `weights`: a hub id with or without @revision, a local folder, or what `small`
-        builds for "random-weights(seed=N)"."""
+        """Return the pipeline on the CPU. `weights`: a hub id with or without @revision, a local folder, or what
+        `small` builds for "random-weights(seed=N)"."""
         return open_pipeline(
             self.pipeline, self.small, variants=self.variants, float32=self.float32, dtype=dtype, weights=weights
         )
@@ -91,7 +91,7 @@ class PipelineGenerator:
         pipeline.set_progress_bar_config(disable=True)
 
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
-        """Frames uint8 [num_frames, height, width, 3] for each request; see the contract of `Generator`.
+        """Return frames uint8 [num_frames, height, width, 3] for each request; see the contract of `Generator`.
 
         Raises StgEvalError for a size or frame count the model cannot make, a layer or method it does not have, and
         too little memory.
@@ -137,7 +137,7 @@ class PipelineGenerator:
         return [getattr(pipeline, name) for name in self.model.denoisers]
 
     def _weaker(self, request: Request) -> list[Any]:
-        """The denoisers of the checkpoint that AutoGuidance goes away from; the last ones are kept."""
+        """Return the denoisers of the checkpoint that AutoGuidance goes away from; the last ones are kept."""
         assert request.guidance.auto
         weights = request.guidance.auto.weights
         if self.weaker[0] != weights:

@@ -11,7 +11,7 @@ from stg_eval.types import Request, StgEvalError
 
 
 def first_frame(request: Request, fit: str) -> Any:
-    """The case's image as PIL RGB, brought to the request's size as `fit` says."""
+    """Return the case's image as PIL RGB, brought to the request's size as `fit` says."""
     from PIL import Image, ImageOps
 
     if fit not in ("stretch", "crop"):

@@ -53,8 +53,8 @@ def arguments(request: Request) -> dict[str, Any]:
 
 
 def joint_identity(attention: nn.Module) -> Callable[..., Any]:
-    """diffusers' HunyuanVideoAttnProcessor2_0: video comes first; text has projections of its own in two-stream blocks;
-    invalid text is no key."""
+    """Return diffusers' HunyuanVideoAttnProcessor2_0: video comes first; text has projections of its own in two-stream
+    blocks; invalid text is no key."""
     import torch
     from diffusers.models.embeddings import apply_rotary_emb
 

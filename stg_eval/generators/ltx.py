@@ -31,7 +31,7 @@ CHECKPOINT = Weight(
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """LTX also sees the frame rate."""
+    """Return LTX also sees the frame rate."""
     return {**text_arguments(request), "frame_rate": request.fps}
 
 

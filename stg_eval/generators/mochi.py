@@ -47,7 +47,7 @@ def _published(iq: float, aq: float, ms: float, dd: float, tf: float) -> dict[st
 
 
 def joint_identity(attention: nn.Module) -> Callable[..., Any]:
-    """diffusers' MochiAttnProcessor2_0: text has projections of its own; invalid text tokens take no part."""
+    """Return diffusers' MochiAttnProcessor2_0: text has projections of its own; invalid text tokens take no part."""
     import torch
     from torch.nn import functional as F
 

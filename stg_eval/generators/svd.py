@@ -120,7 +120,7 @@ SHARES = (
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """What this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame."""
+    """Say what this pipeline needs beside the common arguments. Raises StgEvalError for an unreadable first frame."""
     settings = dict(CARD.settings) | dict(request.settings)
     return {
         "image": first_frame(request, str(settings["image_fit"])),

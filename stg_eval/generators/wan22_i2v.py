@@ -24,7 +24,7 @@ CHECKPOINT = Weight(
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """Text, and the first frame."""
+    """Return text, and the first frame."""
     fit = str(dict(request.settings).get("image_fit", "stretch"))
     return {**text_arguments(request), "image": first_frame(request, fit)}
 

@@ -28,7 +28,7 @@ class ClipScorer(Protocol):
         """Start a clip. `case` is None when a plain folder of videos is scored."""
 
     def update(self, frames: np.ndarray) -> None:
-        """The next frames, uint8 [t, H, W, 3], RGB, 1 <= t."""
+        """Return the next frames, uint8 [t, H, W, 3], RGB, 1 <= t."""
 
     def end(self) -> float:
         """Return the clip's score; nan where it is not defined (one frame has no flicker)."""
@@ -132,7 +132,7 @@ class MetricCard:
         return "total" if self.parts else "set" if self.statistic else "clip"
 
     def of_set(self, features: np.ndarray, reference: np.ndarray | None) -> float:
-        """The statistic of a set metric: features [N, D], the reference's [M, D] -> its score.
+        """Map the statistic of a set metric: features [N, D], the reference's [M, D] -> its score.
 
         Raises StgEvalError for a metric of single clips, as a run of another version may have meant another metric.
         """

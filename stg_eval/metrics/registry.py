@@ -74,7 +74,7 @@ def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
 
 
 def load_pair(card: MetricCard, device: str) -> PairScorer:
-    """`load` for a metric of pairs."""
+    """Return `load` for a metric of pairs."""
     assert card.load_pair is not None
     with _said_of(card):
         return card.load_pair(device)
@@ -89,5 +89,6 @@ def _said_of(card: MetricCard) -> Iterator[None]:
 
 
 def signed(signature: str, num_clips: int) -> str:
-    """A set metric's signature with the number of clips behind a value: ``FVD|...|n*|...`` -> ``FVD|...|n2048|...``."""
+    """Map a set metric's signature with the number of clips behind a value: ``FVD|...|n*|...`` ->
+    ``FVD|...|n2048|...``."""
     return signature.replace("|n*|", f"|n{num_clips}|")

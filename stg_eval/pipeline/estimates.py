@@ -85,7 +85,7 @@ def cells(
 
 
 def not_scored(metrics: Mapping[str, str], variants: Sequence[str]) -> tuple[Estimate, ...]:
-    """One Estimate without value for each variant and metric that could not be loaded; `metrics` says why."""
+    """Return one Estimate without value for each variant and metric that could not be loaded; `metrics` says why."""
     nothing = statistics.Interval(NAN, NAN, NAN, 0)
     return tuple(
         Estimate(variant=variant, metric=name, baseline=None, **cell(nothing, None, why))

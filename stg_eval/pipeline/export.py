@@ -76,7 +76,7 @@ def export_evalcrafter(results: Results, directory: Path) -> list[Exported]:
 
 
 def vbench_name(prompt: str, index: int) -> tuple[str, bool]:
-    """VBench's file name for a prompt's sample, and whether it is the exact one."""
+    """Return VBench's file name for a prompt's sample, and whether it is the exact one."""
     name = f"{prompt}-{index}.mp4"
     if len(name.encode()) <= MAX_NAME and not re.search(r"[/\\\x00-\x1f]", prompt) and not prompt.startswith("."):
         return name, True
@@ -86,8 +86,8 @@ def vbench_name(prompt: str, index: int) -> tuple[str, bool]:
 
 
 def folder_name(variant: str) -> str:
-    """A variant's name without what shells and VBench's glob patterns read otherwise, cut where it leaves no room for
-    the endings of the files beside it."""
+    """Return a variant's name without what shells and VBench's glob patterns read otherwise, cut where it leaves no
+    room for the endings of the files beside it."""
     name = re.sub(r"[^\w.+-]+", "_", variant).strip("_")
     mark = f"~{hashlib.sha256(variant.encode()).hexdigest()[:8]}"
     return name if len(name.encode()) <= 200 else name.encode()[:190].decode(errors="ignore") + mark
@@ -171,8 +171,8 @@ def _variants(results: Results) -> list[tuple[str, list[_Sample]]]:
 
 
 def _indices(samples: Sequence[_Sample], out: Exported) -> list[tuple[_Sample, int]]:
-    """Each sample's index: its seed, counted from the run's first. Where several cases show one prompt, the samples of
-    later cases are numbered on."""
+    """Return each sample's index: its seed, counted from the run's first. Where several cases show one prompt, the
+    samples of later cases are numbered on."""
     start, span = min(s.seed for s in samples), max(s.seed for s in samples) - min(s.seed for s in samples) + 1
     cases: dict[str, list[str]] = {}
     for sample in samples:

@@ -32,7 +32,7 @@ class _Given(NamedTuple):
 
 
 def import_results(path: Path, suite: Suite, variant: str, output: Path) -> Results:
-    """Results, not yet written to `output`, of VBench's eval_results.json, a zip or a folder of such files.
+    """Return Results, not yet written to `output`, of VBench's eval_results.json, a zip or a folder of such files.
 
     Clips are named as VBench names them, {prompt}-{index}.mp4: the prompt finds the case of `suite`, the index the
     seed. A prompt that the suite does not have is a case of its own name. Values are taken as they are given; how they
@@ -113,7 +113,7 @@ def _name(video_path: str) -> str:
 def _table(
     dimensions: Dimensions, cards: list[MetricCard], cases: Mapping[str, Case], first_seed: int, variant: str
 ) -> pd.DataFrame:
-    """Results.scores: a row a video, in the order of cases and indices."""
+    """Return Results.scores: a row a video, in the order of cases and indices."""
     rows = []
     for name in dict.fromkeys(name for _, values in dimensions.values() for name in values):
         prompt, dash, index = name.rpartition(".")[0].rpartition("-")

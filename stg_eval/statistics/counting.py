@@ -30,8 +30,8 @@ class Counting:
     """Metrics that compare a clip with the baseline's: on every clip but the baseline's own."""
 
     def computed(self, metric: str, tags: Sequence[Collection[str]], *, is_baseline: bool = False) -> np.ndarray:
-        """On which of a variant's clips the metric is computed, bool [clips]; `tags` are those of their cases, in the
-        order of the plan. A filter is computed wherever a metric is that it filters."""
+        """Tell on which of a variant's clips the metric is computed, bool [clips]; `tags` are those of their cases, in
+        the order of the plan. A filter is computed wherever a metric is that it filters."""
         if metric in self.paired:
             return np.full(len(tags), not is_baseline)
         first = self.metric_clips.get(metric, len(tags))
@@ -43,7 +43,7 @@ class Counting:
         return within
 
     def kept(self, scores: pd.DataFrame) -> pd.DataFrame:
-        """Results.scores with each metric of `keep` blanked (nan) where it does not count.
+        """Return Results.scores with each metric of `keep` blanked (nan) where it does not count.
 
         The first clips of a case are those in VBench's order, which sorts file names: sample 0, 1, 10, 11, ..., 19, 2,
         20, ... A case with fewer clips that pass keeps those it has.
@@ -58,7 +58,7 @@ class Counting:
 
 
 def counted(scores: pd.DataFrame, metric: str) -> np.ndarray:
-    """Which rows of Results.scores a set metric counts, bool [rows]: those that its column says. The store may hold
+    """Say which rows of Results.scores a set metric counts, bool [rows]: those that its column says. The store may hold
     features of more clips, from another metric or an earlier run. Without a column (a folder's videos, older runs) it
     counts all."""
     return scores[metric].to_numpy(bool) if metric in scores else np.ones(len(scores), bool)
@@ -67,7 +67,8 @@ def counted(scores: pd.DataFrame, metric: str) -> np.ndarray:
 def case_means(
     cases: Sequence[object] | np.ndarray, values: np.ndarray, baseline_values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cases, and the mean of each side's scores of each, all [cases]; input [clips], nan where a side has none.
+    """Return the cases, and the mean of each side's scores of each, all [cases]; input [clips], nan where a side has
+    none.
 
     For scores of clips that a filter picks, anew for each variant and run: it may pick other seeds of a case on the
     other side, so what is paired is the case, by the mean of its picks.

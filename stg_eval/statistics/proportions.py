@@ -61,7 +61,7 @@ def mcnemar(values: ArrayLike, baseline_values: ArrayLike) -> float:
 
 
 def _covariance(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> float:
-    """Covariance of the shares a / counts and b / counts, each cluster being one draw (Taylor linearisation)."""
+    """Return covariance of the shares a / counts and b / counts, each cluster being one draw (Taylor linearisation)."""
     n, groups = float(counts.sum()), len(counts)
     residuals = (n * a - a.sum() * counts) * (n * b - b.sum() * counts)  # of whole numbers: equal clusters give 0.0
     return float(groups / (groups - 1) * residuals.sum() / n**4)

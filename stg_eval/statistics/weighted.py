@@ -64,7 +64,7 @@ def paired_weighted_difference(
 
 
 def _cluster_sums(values: ArrayLike, clusters: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sums and numbers of the defined values, both [clusters, parts]; how many clips have any."""
+    """Return sums and numbers of the defined values, both [clusters, parts]; how many clips have any."""
     values = np.asarray(values, np.float64)
     defined = ~np.isnan(values)
     codes = cluster_codes(clusters, len(values))

@@ -48,7 +48,7 @@ def held(file: Path, otherwise: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def _is_still(handle: int, file: Path) -> bool:
-    """Whether the file has not been removed, by the holder before, while this process waited for it."""
+    """Tell whether the file has not been removed, by the holder before, while this process waited for it."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(file))
     except FileNotFoundError:

@@ -158,7 +158,7 @@ class RunRecord(_Frozen):
         return self
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name. Raises KeyError."""
+        """Return the variant of that name. Raises KeyError."""
         for variant in self.variants:
             if variant.name == name:
                 return variant
@@ -170,7 +170,7 @@ class RunRecord(_Frozen):
         return {(m.variant, m.case, m.seed) for m in self.missing}
 
     def to_json(self) -> str:
-        """The text of run.json. Same record, same bytes."""
+        """Return the text of run.json. Same record, same bytes."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -199,7 +199,7 @@ def refuse_newer(text: bytes, path: Path, known: int) -> None:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where a file departs from its schema, and how, in one line."""
+    """Say where a file departs from its schema, and how, in one line."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     told = " ".join(first["msg"].split()).removeprefix("Value error, ")

@@ -222,7 +222,7 @@ class _Changed(ValueError):
 
 
 def _files(path: Path) -> tuple[RunRecord, bytes, bytes]:
-    """run.json, table.json and scores.csv of one run."""
+    """Return run.json, table.json and scores.csv of one run."""
     found = {name: _bytes(atomic.newest(path, name)) for name in ("run.json", "table.json", "scores.csv")}
     refuse_newer(found["table.json"], path, FORMAT)
     run = read_record(found["run.json"], path)
@@ -279,7 +279,8 @@ def check(run: RunRecord, columns: Sequence[Column], scores: pd.DataFrame) -> No
 
 
 def read_scores(file: Path | IO[bytes], columns: Sequence[Column]) -> pd.DataFrame:
-    """Results.scores from CSV: text stays text even if it looks like a number or like "NA"; only numbers may lack."""
+    """Return Results.scores from CSV: text stays text even if it looks like a number or like "NA"; only numbers may
+    lack."""
     lacking = {name: [""] for name in ("label", *(column.name for column in columns))}
     return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=lacking)
 

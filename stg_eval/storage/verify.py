@@ -6,8 +6,8 @@ from stg_eval.storage.store import Store, damage
 
 
 def verify(store: Store) -> tuple[int, list[str]]:
-    """The number of clips looked at, and a line for each whose file is gone or changed. Those that changed are set
-    aside, so that the `stg-eval run` that made them makes them again."""
+    """Return the number of clips looked at, and a line for each whose file is gone or changed. Those that changed are
+    set aside, so that the `stg-eval run` that made them makes them again."""
     count, problems = 0, []
     for clip in store.all_clips():
         count += 1

@@ -38,7 +38,7 @@ class Weight:
 
 
 def size(row: Weight) -> str:
-    """How large the download is, for people: "2.0 GB"."""
+    """Say how large the download is, for people: "2.0 GB"."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if row.size >= factor:
             return f"{row.size / factor:.1f} {unit}"

@@ -40,7 +40,7 @@ class Combination:
         denoiser: nn.Module | None = None,
         run: Callable[[bool], Tensor] | None = None,
     ) -> Tensor:
-        """The guided prediction of a step; for the arguments see `Step`."""
+        """Return the guided prediction of a step; for the arguments see `Step`."""
         if moment.step == 0:
             self.state = {}
         return self.function(c, u, scale, Step(moment, grid, self.state, denoiser, run), **self.parameters)

@@ -189,7 +189,7 @@ class _Run:
     # ---- what the pipeline gets
 
     def _answer(self, output: Any, alone: bool, moment: Moment | None, grid: tuple[int, int, int] | None) -> Any:
-        """The output of a call that has conditional rows, as guidance would have it."""
+        """Return the output of a call that has conditional rows, as guidance would have it."""
         c, u, delta = self.predictions.c, self.predictions.u, self.predictions.delta
         assert c is not None
         new_c = c if delta is None else c.float() + delta
@@ -228,7 +228,8 @@ class _Run:
     def _unconditional(
         self, c: Tensor, u: Tensor, moment: Moment | None, grid: tuple[int, int, int] | None
     ) -> Tensor | _Whole:
-        """What the pipeline is to take for u, before the skip term: u itself where its own CFG is what is wanted."""
+        """Say what the pipeline is to take for u, before the skip term: u itself where its own CFG is what is
+        wanted."""
         scale = self.guidance.cfg_at(moment)
         if self.combination and _acts(self.combination.term.window, moment):
             assert moment is not None
@@ -256,7 +257,7 @@ class _Run:
     # ---- rows
 
     def _conditional(self, x: Tensor) -> Tensor:
-        """The conditional half, as a copy: a view would keep the unconditional one alive."""
+        """Return the conditional half, as a copy: a view would keep the unconditional one alive."""
         half = x.shape[0] // 2
         return (x[half:] if self.batch_order == "uc" else x[:half]).clone()
 
@@ -267,7 +268,7 @@ class _Run:
         return map_rows(args, kwargs, rows, self._conditional, self.layer_map.unbatched)
 
     def _rerun(self, conditional: bool) -> Tensor:
-        """The prediction of some of the rows once more, while somebody has perturbed the denoiser."""
+        """Return the prediction of some of the rows once more, while somebody has perturbed the denoiser."""
         args, kwargs = self.inputs[conditional]
         if self.batch_order in ("uc", "cu"):
             rows = first_tensor(args, kwargs).shape[0] // 2
@@ -281,7 +282,7 @@ class _Run:
     # ---- weak passes
 
     def _delta(self, passes: Sequence[WeakPass], c: Tensor) -> Tensor:
-        """The guidance term in float32, [conditional rows, ...] (Eq. 13; Eq. 20; Eq. 21 where orthogonal)."""
+        """Return the guidance term in float32, [conditional rows, ...] (Eq. 13; Eq. 20; Eq. 21 where orthogonal)."""
         parts = {weak.name: c.float() - self.predictions.weak[weak.name].float() for weak in passes}
         if self.guidance.orthogonal:
             for name in parts:
@@ -330,7 +331,7 @@ class _Run:
                     stack.enter_context(patched(module, forward))
 
     def _skip(self, skip: Skip, kind: Kind, path: str, grid: tuple[int, int, int] | None) -> tuple[nn.Module, Forward]:
-        """The module to patch and its replacement forward."""
+        """Return the module to patch and its replacement forward."""
         block = self.denoiser.get_submodule(path)
         return skip_function(skip.method)(block, kind, Site(self.layer_map, grid, skip.blur_sigma))
 

@@ -16,7 +16,7 @@ from stg_eval.generators.guidance.predictions import Step
 
 
 def guider(name: str, config: str) -> Callable[..., Tensor]:
-    """The function (c, u, scale, step) of the class `name` of `diffusers.guiders` with a JSON configuration.
+    """Return the function (c, u, scale, step) of the class `name` of `diffusers.guiders` with a JSON configuration.
 
     The CFG scale is its guidance_scale. Each run has a guider of its own, read back from its own configuration, so no
     momentum goes from one clip to the next. One that perturbs the model's layers gets a full pass for each prediction

@@ -84,7 +84,7 @@ def magnitude_aware(c: Tensor, u: Tensor, scale: float, step: Step, *, alpha: fl
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """[batch, 1, ...]: the inner product of each sample."""
+    """Return [batch, 1, ...]: the inner product of each sample."""
     return (x * y).flatten(1).sum(1).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -93,8 +93,8 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _low_pass(x: Tensor, grid: tuple[int, int, int] | None) -> Tensor:
-    """The coarse level of a Laplacian pyramid at full size, of every frame: blur by (1 4 6 4 1) / 16 both ways, halve
-    and double by bilinear interpolation, blur again; edges are mirrored."""
+    """Return the coarse level of a Laplacian pyramid at full size, of every frame: blur by (1 4 6 4 1) / 16 both ways,
+    halve and double by bilinear interpolation, blur again; edges are mirrored."""
     if x.ndim == 3:  # tokens [batch, frames * height * width, channels]
         if grid is None:
             raise StgEvalError("fdg needs the token grid, which this model's layer map does not tell")

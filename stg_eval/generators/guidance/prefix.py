@@ -38,7 +38,7 @@ class Prefix:
     """Name of a weak pass -> how much of the trace lies before its first skipped block."""
 
     def hooks(self) -> Iterator[torch.utils.hooks.RemovableHandle]:
-        """Hooks on all modules that may be recorded or skipped."""
+        """Yield hooks on all modules that may be recorded or skipped."""
         for path in self._recordable():
             yield self.denoiser.get_submodule(path).register_forward_hook(self._recorder(path))
         for path in {path for weak in self.passes for _, path in weak.blocks}:
@@ -59,7 +59,7 @@ class Prefix:
         self.cuts.clear()
 
     def recorded_bytes(self) -> int:
-        """Memory of what was recorded."""
+        """Return memory of what was recorded."""
         storages: dict[int, int] = {}
 
         def count(x: Tensor) -> Tensor:
@@ -71,8 +71,8 @@ class Prefix:
         return sum(storages.values())
 
     def replays(self, group: Sequence[WeakPass]) -> list[tuple[str, Forward]]:
-        """Forwards that return the recording, once for each pass of the group as one batch, for everything before the
-        group's first skipped block."""
+        """Return forwards that return the recording, once for each pass of the group as one batch, for everything
+        before the group's first skipped block."""
         recorded: dict[str, list[Any]] = {}
         for path, output in self.trace[: min((self.cuts.get(weak.name, 0) for weak in group), default=0)]:
             recorded.setdefault(path, []).append(map_tensors(output, lambda t: torch.cat([t] * len(group))))
@@ -90,7 +90,7 @@ class Prefix:
         return [(path, replay(outputs)) for path, outputs in recorded.items()]
 
     def _recordable(self) -> list[str]:
-        """Modules to record: of those the map names, the outermost that hold no skipped block."""
+        """Return modules to record: of those the map names, the outermost that hold no skipped block."""
         paths = [path for path, _ in self.denoiser.named_modules()]
         if self.layer_map.prefix is None:
             wanted = {path for layer in self.layer_map.layers(self.denoiser) for path in layer.blocks.values()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """The sample: the first tensor input."""
+    """Return the sample: the first tensor input."""
     tensor = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim > 1), None)
     if tensor is None:
         raise TypeError("the denoiser was called without a tensor")
@@ -17,7 +17,7 @@ def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
 
 
 def map_tensors(x: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """`x` with the function of each tensor in its place."""
+    """Return `x` with the function of each tensor in its place."""
     if isinstance(x, Tensor):
         return function(x)
     if isinstance(x, tuple | list):
@@ -28,7 +28,7 @@ def map_tensors(x: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def zip_tensors(x: Any, y: Any, function: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    """Two of the same form as one: the function of each pair of tensors."""
+    """Return two of the same form as one: the function of each pair of tensors."""
     if isinstance(x, Tensor):
         return function(x, y)
     return type(x)(zip_tensors(a, b, function) for a, b in zip(x, y, strict=True))
@@ -41,7 +41,8 @@ def map_rows(
     function: Callable[[Tensor], Tensor],
     unbatched: Sequence[str] = (),
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs with the function of every tensor that has `rows` rows, but for the keyword inputs in `unbatched`."""
+    """Return inputs with the function of every tensor that has `rows` rows, but for the keyword inputs in
+    `unbatched`."""
 
     def mapped(x: Any) -> Any:
         return map_tensors(x, lambda t: function(t) if t.ndim and t.shape[0] == rows else t)
@@ -50,7 +51,7 @@ def map_rows(
 
 
 def sample_of(output: Any) -> Tensor:
-    """A denoiser's prediction: its output, or the first of them."""
+    """Return a denoiser's prediction: its output, or the first of them."""
     if isinstance(output, Tensor):
         return output
     sample: Tensor = output[0]  # a tuple, or one of diffusers' outputs, which index like one
@@ -58,7 +59,7 @@ def sample_of(output: Any) -> Tensor:
 
 
 def with_sample(output: Any, sample: Tensor) -> Any:
-    """The same output with another prediction."""
+    """Return the same output with another prediction."""
     if isinstance(output, Tensor):
         return sample
     if isinstance(output, tuple):

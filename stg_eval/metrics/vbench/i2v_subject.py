@@ -56,7 +56,7 @@ class I2VSubject:
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """Images [n, 3, H, W], 0 to 255 -> DINO's input [n, 3, 224, 224]: bicubic, antialiased, the middle."""
+    """Map images [n, 3, H, W], 0 to 255 -> DINO's input [n, 3, 224, 224]: bicubic, antialiased, the middle."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import center_crop, normalize, resize
 
@@ -68,7 +68,8 @@ def preprocess(images: Tensor) -> Tensor:
 
 
 def read_image(path: Path) -> Tensor:
-    """The image as DINO's input [3, 224, 224]: by Pillow's bicubic, which rounds to grey levels, unlike the frames'."""
+    """Return the image as DINO's input [3, 224, 224]: by Pillow's bicubic, which rounds to grey levels, unlike the
+    frames'."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.functional import center_crop, normalize, resize
@@ -83,7 +84,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def faithfulness(similarities: Similarities) -> float:
-    """Best cosine to the image, mean and least cosine of neighbours -> score; nan without neighbours."""
+    """Map best cosine to the image, mean and least cosine of neighbours -> score; nan without neighbours."""
     to_image, neighbours = similarities.to_anchor(), similarities.to_previous()
     if not len(neighbours):
         return float("nan")
@@ -91,7 +92,7 @@ def faithfulness(similarities: Similarities) -> float:
 
 
 def load(device: str) -> I2VSubject:
-    """The scorer with the official weights. Raises StgEvalError where they are missing."""
+    """Return the scorer with the official weights. Raises StgEvalError where they are missing."""
     return I2VSubject(weights.require(DINO), device)
 
 

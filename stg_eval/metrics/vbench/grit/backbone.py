@@ -94,7 +94,7 @@ class _Block(nn.Module):
 
 
 def _in_windows(attention: nn.Module, x: Tensor) -> Tensor:
-    """Attention inside windows of 14 x 14, those at the right and lower edge filled up with zeros."""
+    """Return attention inside windows of 14 x 14, those at the right and lower edge filled up with zeros."""
     height, width = x.shape[1:3]
     x = F.pad(x, (0, 0, 0, -width % WINDOW, 0, -height % WINDOW))
     rows, columns = x.shape[1] // WINDOW, x.shape[2] // WINDOW
