@@ -6,6 +6,7 @@ and then move to their places. Whoever reads with `newest` finds all of them as 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -81,9 +82,9 @@ def newest(folder: Path, name: str) -> Path:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left unfinished in a folder. Call it where no other process writes: under a lock."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _LEFTOVER.fullmatch(path.name):
-            _remove(path)
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if _LEFTOVER.fullmatch(name):
+            _remove(folder / name)
 
 
 def _beside(path: Path) -> Path:

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from stg_eval.storage import lock
+from stg_eval.storage import atomic, lock
 from stg_eval.types import Clip, Request, Score, StgEvalError, check_text, to_json
 
 FORMAT = 1
@@ -97,6 +97,9 @@ class Store:
                 self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
             if not alone:
                 self._release()
+            elif write:
+                for folder in path.glob("clips/*"):
+                    atomic.sweep(folder)
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise _explain(error, path) from error

@@ -263,3 +263,15 @@ def test_guidances_share_the_noise_of_a_case_and_seed() -> None:
 
 def _fields(request: Request, **changes: object) -> dict:
     return {name: getattr(request, name) for name in Request.__dataclass_fields__} | changes
+
+
+def test_a_killed_writer_s_leftovers_go_at_the_next_start(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        clip = store.clip_file(make_request())
+    clip.touch()
+    for name in (".0123abcd.partial", ".mine.partial"):
+        clip.with_name(name).touch()
+    Store(tmp_path, alone=False).close()
+    assert len(list(clip.parent.iterdir())) == 3, "another's writer may be at work"
+    Store(tmp_path).close()
+    assert sorted(path.name for path in clip.parent.iterdir()) == [".mine.partial", clip.name]

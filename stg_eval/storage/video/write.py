@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
+from stg_eval.storage import atomic
 from stg_eval.types import StgEvalError
 
 ENCODINGS = {
@@ -28,15 +29,12 @@ def write_video(path: Path, frames: np.ndarray, fps: float, encoding: str) -> No
     and a disk that is full or cannot be written.
     """
     data = encode(frames, fps, encoding)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "wb") as file:
+        with atomic.replacing(path) as partial, open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StgEvalError(f"cannot write {path}: {error.strerror}") from error
 
 
