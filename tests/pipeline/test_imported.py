@@ -142,8 +142,8 @@ def test_what_we_export_as_a_submission_is_read_back_equal(
     file = write(tmp_path / "x_eval_results.json", theirs(dimensions=["imaging_quality", "dynamic_degree"]))
     assert run_cli("import", file, "--output", tmp_path / "first", "--variant", "v").code == 0
     first = results.load(tmp_path / "first")
-    clip = make_video("clip.mp4", num_frames=2, folder=tmp_path / "store")
-    first.scores["file"] = clip.name
+    make_video("clip.mp4", num_frames=2, folder=tmp_path / "store" / "clips")
+    first.scores["file"] = "clips/clip.mp4"
     run = first.run.model_copy(update={"store": str(tmp_path / "store")})
     columns = tuple(c.__class__(**{**vars(c), "signature": f"{c.name}|vbench0.1.5|v1"}) for c in first.columns)
     ours = results.Results(tmp_path / "ours", run, columns, (), first.scores)

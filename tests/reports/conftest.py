@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stg_eval.storage.record import RunRecord
+from stg_eval.storage.record import FeaturesOf, RunRecord
 from stg_eval.storage.results import Column, Estimate, Results
 
 NASTY = r"""<script>alert("x")</script> & 50% of $\alpha_1$ | #1 {~^} `code` "quoted" é 猫 </textarea>"""
@@ -149,7 +149,8 @@ def make_run(
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_video(file, frames(i, v, num_frames, size), fps=fps, encoding="vp9-lossless")
     scores = pd.DataFrame(rows)
-    fields = {"seeds": (0, 1), "store": str(root / "store"), "expected": len(rows)} | (run or {})
+    features = {FVD.name: FeaturesOf(extractor="c3d", reference=None)}
+    fields = {"seeds": (0, 1), "features": features, "store": str(root / "store"), "expected": len(rows)} | (run or {})
     record = make_record(variants, **fields)
     return Results(root / name, record, COLUMNS, estimates(scores, list(variants), COLUMNS, record.baseline), scores)
 
