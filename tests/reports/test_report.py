@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -188,12 +189,13 @@ def test_large_clips_lie_beside_the_page(tmp_path: Path, make_results: Callable[
         assert (page.parent / clip["file"]).read_bytes() == (tmp_path / "store" / file).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["a b#1.mp4", "ü" * 125 + "x.mp4"], ids=["short", "255 bytes"])
 def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
-    tmp_path: Path, make_results: Callable[..., Results]
+    tmp_path: Path, make_results: Callable[..., Results], name: str
 ) -> None:
     folder, nowhere = {"mine": "2 files"}, {"baseline": None, "store": str(tmp_path / "gone")}
     results = make_results(tmp_path, pairs=2, variants=folder, clips=True, size=96, run=nowhere)
-    paths = [tmp_path / "store" / sub / "a b#1.mp4" for sub in "xy"]
+    paths = [tmp_path / "store" / sub / name for sub in "xy"]
     for path, file in zip(paths, results.scores.file, strict=True):
         path.parent.mkdir()
         (tmp_path / "store" / file).rename(path)
@@ -201,7 +203,9 @@ def test_videos_of_the_same_name_from_a_folder_each_have_a_place(
     for _ in range(2):
         page = write_report([results], tmp_path / "elsewhere", tmp_path / "out")
         data, _ = page_data(page)
-        assert [c["file"] for c in data["clips"]] == ["clips/a%20b%231.mp4", "clips/1-a%20b%231.mp4"]
+        shown = [unquote(clip["file"]) for clip in data["clips"]]
+        assert shown == [f"clips/{name}", f"clips/1-{name.encode()[-245:].decode()}"]
+        assert [(tmp_path / "out" / file).read_bytes() for file in shown] == [path.read_bytes() for path in paths]
         assert len(list((tmp_path / "out" / "clips").iterdir())) == 2
 
 
