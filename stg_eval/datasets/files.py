@@ -13,6 +13,9 @@ from stg_eval.storage import atomic, image
 from stg_eval.types import StgEvalError
 from stg_eval.weights.download import sha256_of
 
+MOST = 10_000
+"""Frames, pixels a side, prompts: what an option of a data set may count."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -109,10 +112,10 @@ def check_options(dataset: str, options: Mapping[str, Any], known: tuple[str, ..
 
 
 def whole_number(dataset: str, option: str, value: object) -> int:
-    """Return the value of an option that counts something. Raises StgEvalError for one that is no whole number above
-    0."""
-    if type(value) is not int or value < 1:  # a bool is an int to isinstance
-        raise StgEvalError(f"{option} of dataset {dataset} must be a whole number above 0, not {value!r}")
+    """Return the value of an option that counts something. Raises StgEvalError for one that is no whole number from 1
+    to MOST."""
+    if type(value) is not int or not 1 <= value <= MOST:  # a bool is an int to isinstance
+        raise StgEvalError(f"{option} of dataset {dataset} must be a whole number from 1 to {MOST:,}, not {value!r}")
     return value
 
 

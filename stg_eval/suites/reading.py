@@ -15,11 +15,9 @@ import yaml
 
 from stg_eval.metrics import registry
 from stg_eval.suites.sources import DATASETS, others
-from stg_eval.suites.suite import Suite
+from stg_eval.suites.suite import MOST_CLIPS, MOST_SAMPLES, Suite
 from stg_eval.types import Guidance, StgEvalError, check_text
 
-MOST = 10_000_000
-"""Clips or samples: more would be an error of writing."""
 DEEPEST = 20
 PROMPT_SUFFIXES = (".txt", ".csv", ".jsonl")
 _HOME = Path(__file__).parent
@@ -169,8 +167,9 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
     ):
         raise fail("must map names to values; a name that looks like a number stands in quotes")
     elif name in ("samples", "metric_clips", "keep_static"):
-        if not all(_whole(v) for v in value.values()):
-            raise fail(f"must map names to whole numbers from 1 to {MOST:,}")
+        most = MOST_SAMPLES if name == "samples" else MOST_CLIPS
+        if not all(_whole(v, 1, most) for v in value.values()):
+            raise fail(f"must map names to whole numbers from 1 to {most:,}")
         if name == "samples" and "default" not in value:
             raise fail("needs 'default': samples of a case without a listed tag")
     elif name in ("dataset_options", "generation"):
@@ -184,7 +183,7 @@ def _check(name: str, value: Any, fail: Callable[[str], StgEvalError]) -> Any:
     elif name == "seed" and not _whole(value, 0, 2**63 - 1):
         raise fail(f"must be a whole number of at most 63 bits, not {_shown(value)}")
     elif name != "seed" and value is not None and not _whole(value):
-        raise fail(f"must be a whole number from 1 to {MOST:,}, not {_shown(value)}")
+        raise fail(f"must be a whole number from 1 to {MOST_CLIPS:,}, not {_shown(value)}")
     return value
 
 
@@ -192,7 +191,7 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)[:80]
 
 
-def _whole(value: Any, least: int = 1, most: int = MOST) -> bool:
+def _whole(value: Any, least: int = 1, most: int = MOST_CLIPS) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 

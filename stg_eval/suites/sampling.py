@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from stg_eval.datasets.dataset import Dataset
-from stg_eval.suites.suite import Suite
+from stg_eval.suites.suite import MOST_CLIPS, MOST_SAMPLES, Suite
 from stg_eval.types import Case, StgEvalError
 
 
@@ -32,8 +32,8 @@ def samples(
         raise StgEvalError(f"--limit must be at least 1, not {limit}")
     if fraction is not None and not 0 < fraction <= 1:
         raise StgEvalError(f"--fraction must be above 0 and at most 1, not {fraction:g}")
-    if seeds is not None and seeds < 1:
-        raise StgEvalError(f"--seeds must be at least 1, not {seeds}")
+    if seeds is not None and not 1 <= seeds <= MOST_SAMPLES:
+        raise StgEvalError(f"--seeds must lie between 1 and {MOST_SAMPLES:,}, not {seeds:,}")
     if dry and dataset.missing and suite.clips is not None:
         dataset = _StandIn(suite, dataset.missing)
         suite = replace(suite, samples={"default": suite.samples["default"]})
@@ -50,6 +50,8 @@ def samples(
         made += 1
         if made == wanted:
             return
+        if made == MOST_CLIPS:
+            raise StgEvalError(f"suite {suite.name} makes more than {MOST_CLIPS:,} clips a variant; choose a --limit")
     if wanted is not None and total is not None:
         raise StgEvalError(
             f"suite {suite.name} needs {wanted:,} clips a variant and its dataset gives only {made:,}; "

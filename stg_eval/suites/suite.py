@@ -8,6 +8,11 @@ from typing import Any, Literal
 
 from stg_eval.types import JSONValue
 
+MOST_CLIPS = 10_000_000
+"""A variant's clips: more would be an error of writing."""
+MOST_SAMPLES = 100_000
+"""A case's samples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:

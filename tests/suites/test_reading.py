@@ -34,7 +34,10 @@ def outcome(path: Path, data: bytes) -> suites.Suite | str:
         ("generation: " + "{a: " * 100_000, "line 5: is nested more than 20 deep"),
         ('title: "\\ud800"', "line 5: '\\ud800' is no UTF-8 text"),
         ("clips: 1000000000000000000", "line 5: clips: must be a whole number from 1 to 10,000,000"),
-        ("samples: {default: 1000000000000000000}", "line 5: samples: must map names to whole numbers from 1 to"),
+        (
+            "samples: {default: 1000000000000000000}",
+            "line 5: samples: must map names to whole numbers from 1 to 100,000",
+        ),
         ("seed: 1" + "0" * 30, "line 5: seed: must be a whole number of at most 63 bits"),
         ("clips: " + "9" * 5000, "line 5: clips"),
         ("seed: 1\nseed: 2", "line 6: seed: given twice"),

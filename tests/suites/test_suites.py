@@ -112,12 +112,12 @@ def test_a_mistake_is_named_by_file_line_and_field(
 @pytest.mark.parametrize(
     ("dataset", "option", "problem"),
     [
-        ("vbench-t2v", "random_prompts: -5", "random_prompts .* whole number above 0, not -5"),
-        ("vbench-t2v", "random_prompts: ten", "random_prompts .* whole number above 0, not 'ten'"),
-        ("vbench-t2v", "random_prompts: true", "random_prompts .* whole number above 0, not True"),
+        ("vbench-t2v", "random_prompts: -5", "random_prompts .* whole number from 1 to 10,000, not -5"),
+        ("vbench-t2v", "random_prompts: ten", "random_prompts .* whole number from 1 to 10,000, not 'ten'"),
+        ("vbench-t2v", "random_prompts: true", "random_prompts .* whole number from 1 to 10,000, not True"),
         ("vbench-t2v", "dimensions: [[color]]", "dimensions .* list of names"),
-        ("sprites", "num_frames: abc", "num_frames .* whole number above 0, not 'abc'"),
-        ("sprites", "height: 0", "height .* whole number above 0, not 0"),
+        ("sprites", "num_frames: abc", "num_frames .* whole number from 1 to 10,000, not 'abc'"),
+        ("sprites", "height: 0", "height .* whole number from 1 to 10,000, not 0"),
         ("sprites", "1: 2", "a name that looks like a number stands in quotes"),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_data_set_that_ends_early_is_an_error_and_not_a_smaller_run() -> None:
     assert len(list(suites.samples(protocol, Cases(*"abab"), limit=4))) == 4
 
 
-@pytest.mark.parametrize("bad", [{"limit": 0}, {"fraction": 0.0}, {"fraction": 1.5}, {"seeds": 0}])
+@pytest.mark.parametrize("bad", [{"limit": 0}, {"fraction": 0.0}, {"fraction": 1.5}, {"seeds": 0}, {"seeds": 10**9}])
 def test_a_senseless_amount_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(StgEvalError, match="--"):
         list(suites.samples(suite(), Cases("a"), **bad))  # type: ignore[arg-type]
