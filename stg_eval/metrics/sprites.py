@@ -173,7 +173,14 @@ def _pixels(device: str) -> PixelExtractor:
     return PixelExtractor()
 
 
-_ALONE = "Uses the small networks and clips that ship with stg-eval: compare it only with itself, never with published "
+def _note(kind: str, more: str) -> str:
+    """Say that a value compares with nothing but itself, `kind` being what papers publish, and what more there is."""
+    return (
+        "Uses the small networks and clips that ship with stg-eval: compare it only with itself, never with published "
+        f"{kind}. {more}"
+    )
+
+
 _card = partial(
     MetricCard, embedded=True, limits=(0.0, math.inf), needs_reference=True, min_clips=64, margin="5%", digits=1
 )
@@ -185,7 +192,7 @@ CARDS = (
         higher_is_better=False,
         load=_loader("fvd", _classifier, "cov-n"),
         statistic=_fvd,
-        note=_ALONE + "FVD. It hardly sees colour or missing variety: read recall and pixel distance beside it.",
+        note=_note("FVD", "It hardly sees colour or missing variety: read recall and pixel distance beside it."),
     ),
     _card(
         name="is_sprites",
@@ -198,7 +205,7 @@ CARDS = (
         limits=(1.0, math.inf),
         needs_reference=False,
         margin="1%",
-        note=_ALONE + "IS. At most 12, the number of classes.",
+        note=_note("IS", "At most 12, the number of classes."),
     ),
     MetricCard(
         name="accuracy_sprites",
@@ -209,7 +216,7 @@ CARDS = (
         needs_case=True,
         margin=0.05,
         embedded=True,
-        note=_ALONE + "accuracies. 1 where the classifier names the class that was asked for.",
+        note=_note("accuracies", "1 where the classifier names the class that was asked for."),
     ),
     _card(
         name="recall_sprites",
@@ -221,7 +228,7 @@ CARDS = (
         digits=3,
         limits=(0.0, 1.0),
         margin=0.05,
-        note=_ALONE + "recall. Share of real clips with a generated one nearby: low means missing variety.",
+        note=_note("recall", "Share of real clips with a generated one nearby: low means missing variety."),
     ),
     _card(
         name="pixel_distance_sprites",
@@ -231,7 +238,7 @@ CARDS = (
         load=_loader("pixel-distance", _pixels, "cov-n"),
         statistic=_pixel_distance,
         digits=3,
-        note=_ALONE + "distances. Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not.",
+        note=_note("distances", "Fréchet distance of coarse pixel averages: sees the colours that FVD-s does not."),
     ),
     _card(
         name="frame_difference_sprites",
@@ -242,6 +249,6 @@ CARDS = (
         statistic=_frame_difference,
         digits=3,
         min_clips=1,
-        note=_ALONE + "values. Mean frame difference over that of real clips: below 1 is frozen, above jitter.",
+        note=_note("values", "Mean frame difference over that of real clips: below 1 is frozen, above jitter."),
     ),
 )
