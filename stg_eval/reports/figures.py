@@ -267,12 +267,41 @@ def ratings(table: pd.DataFrame) -> Figure:
 
 
 def read_ratings(path: Path) -> pd.DataFrame:
-    """Read a CSV of human ratings: rater, case, variant, aspect, rating (1-5). Raises StgEvalError for a damaged
-    one."""
+    """Read a CSV of human ratings or preferences, without its anchors. Raises StgEvalError for a damaged one."""
     try:
-        return pd.read_csv(path, dtype={"rater": str, "case": str, "variant": str, "aspect": str}, encoding="utf-8")
+        table = pd.read_csv(path, dtype=dict.fromkeys(("rater", "case", "variant", "aspect"), str), encoding="utf-8")
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise StgEvalError(f"{path} is no CSV of ratings ({str(error).strip()}); mend or remove it") from error
+    return table[table["anchor"].isna()] if "anchor" in table else table
+
+
+def preferences(table: pd.DataFrame) -> Figure:
+    """Draw how often raters preferred a variant, neither, or the baseline, a bar a variant and aspect.
+
+    `table` has the columns variant, aspect, preference (1, 0, -1); raises StgEvalError where one is missing.
+    """
+    absent = [c for c in ("variant", "aspect", "preference") if c not in table]
+    if absent:
+        raise StgEvalError(f"preferences lack the columns {', '.join(absent)}")
+    groups = list(table.groupby(["variant", "aspect"], sort=False)["preference"])
+    with _figure(4.6, 0.28 * len(groups) + 0.7) as figure:
+        axes = figure.subplots()
+        for y, (_, chosen) in enumerate(groups):
+            left = 0.0
+            for i, (value, label) in enumerate(((1, "variant"), (0, "equal"), (-1, "baseline"))):
+                share = float((chosen == value).mean())
+                axes.barh(
+                    y, share, 0.72, left, color=FILLS[(2, 0, 3)[i]], hatch=HATCHES[(0, 1, 3)[i]], edgecolor=INK,
+                    linewidth=0.6, label=label if y == 0 else None,
+                )  # fmt: skip
+                left += share
+        axes.set_yticks(range(len(groups)), [f"{aspect}, {variant}" for (variant, aspect), _ in groups])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("share of raters' choices")
+        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
 
 
 @contextmanager

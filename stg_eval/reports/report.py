@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Path:
     """Write tables (Markdown, LaTeX, CSV, HTML), figures (PDF, PNG, SVG) and the gallery of `results` to folder `out`.
 
-    `store_root` holds the clips of runs whose own store is gone. A run with a ratings.csv beside its table.json
-    (rater, case, variant, aspect, rating) gets the figure of human ratings too. A figure that lacks its data is left
-    out, with a line on stderr. Returns the path of the page.
+    `store_root` holds the clips of runs whose own store is gone. A run with ratings.csv or preferences.csv beside its
+    table.json, as `stg-eval rate export` writes them, gets their figure and table too. A figure that lacks its data is
+    left out, with a line on stderr. Returns the path of the page.
 
     The folder is renewed whole or not at all; one process at a time writes to it, another waits. Raises StgEvalError
     where the disk refuses.
@@ -79,6 +79,8 @@ def _figures(results: Results, store: Path) -> Iterator[tuple[str, Callable[[], 
             yield f"strip-{_slug(case)}-{seed}", partial(figures.strip, clips)
     if (results.path / "ratings.csv").is_file():
         yield "ratings", lambda: figures.ratings(figures.read_ratings(results.path / "ratings.csv"))
+    if (results.path / "preferences.csv").is_file():
+        yield "preferences", lambda: figures.preferences(figures.read_ratings(results.path / "preferences.csv"))
 
 
 def _sweep_figures(results: Results) -> Iterator[tuple[str, Callable[[], Figure]]]:

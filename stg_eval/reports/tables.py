@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from stg_eval.reports.cells import best, difference_cell, head, value_cell
+from stg_eval.reports.people import people_table
 from stg_eval.reports.table import NONE, Cell, Row, Table
 from stg_eval.reports.titles import missing, run_title
 from stg_eval.storage.record import Variant
@@ -67,7 +68,7 @@ def difference_table(results: Results) -> Table | None:
 
 def run_tables(results: Results) -> list[Table]:
     """Lay out the tables of one run, in reading order."""
-    return [table for table in (score_table(results), difference_table(results)) if table]
+    return [table for table in (score_table(results), difference_table(results), people_table(results)) if table]
 
 
 def _heads(results: Results) -> tuple[str, ...]:

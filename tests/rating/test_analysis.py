@@ -131,6 +131,43 @@ def test_a_careless_rater_is_named(made_study, made_run) -> None:
     assert "same answer" in remarks["rater-02"]
 
 
+def test_anchors_are_in_no_figure(made_study, made_run) -> None:
+    from stg_eval.reports.figures import read_ratings
+
+    study, _ = made_study(raters=2, anchors=True)
+    for rater in study.raters():
+        while trial := study.next_trial(rater):
+            anchor = bool(study.clips()[trial.clips[0]].anchor)
+            study.answer(trial, dict.fromkeys(NAMES, 1 if anchor else 4), 3.0)
+    results, _ = made_run()
+    figures = summarise(study, results).figures
+    assert (figures["mean"] == 4).all()
+    from dataclasses import replace
+
+    export(study, replace(results, path=study.path.parent))
+    assert set(read_ratings(study.path.parent / "ratings.csv")["rating"]) == {4}
+
+
+def test_pairs_are_drawn_and_laid_out_in_the_report(made_study, made_run, run_cli, tmp_path) -> None:
+    from dataclasses import replace
+
+    study, _ = made_study(raters=2, mode="pair", anchors=True)
+    for rater in study.raters():
+        while trial := study.next_trial(rater):
+            study.answer(trial, dict.fromkeys(NAMES, "left"), 3.0)
+    results = replace(made_run()[0], path=tmp_path / "run")
+    storage.save(results)
+    export(study, results)
+    assert run_cli("report", results.path).code == 0
+    assert list((results.path / "report" / "figures").glob("*-preferences.svg"))
+    (table,) = (results.path / "report" / "tables").glob("*-people.md")
+    assert "stg wins" in table.read_text()
+    (results.path / "rating.json").write_text('{"figures": []}')
+    damaged = run_cli("report", results.path)
+    assert damaged.code == 2
+    assert "rate export" in damaged.err
+
+
 def test_preferences_count_for_the_variant_on_whichever_side_it_was(made_study, made_run) -> None:
     study, _ = made_study(raters=4, mode="pair")
     clips = study.clips()
@@ -163,6 +200,9 @@ def test_export_is_read_back_equal_and_drawn_in_the_report(made_study, made_run,
     assert json.loads(paths[2].read_text())["figures"][0]["mean"] == 3
     assert run_cli("report", results.path).code == 0
     assert list((results.path / "report" / "figures").glob("*-ratings.png"))
+    (people_,) = (results.path / "report" / "tables").glob("*-people.md")
+    assert "Subjective likeness" in people_.read_text()
+    assert "Human study" in (results.path / "report" / "index.html").read_text()
     shown = run_cli("rate", "export", results.path)
     assert shown.code == 0
     assert "Krippendorff" in shown.out
