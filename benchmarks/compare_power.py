@@ -33,8 +33,8 @@ from stg_eval.gate.verdicts import FAILING
 from stg_eval.generators.guidance import skips
 from stg_eval.generators.tiny import card as tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
+from stg_eval.metrics.decoding import score_clips
 from stg_eval.metrics.linear import use_onednn
-from stg_eval.metrics.scoring import score_clips
 from stg_eval.pipeline import estimates, score
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.pipeline.run import describe

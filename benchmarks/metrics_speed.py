@@ -32,7 +32,7 @@ import torch
 
 from stg_eval import weights
 from stg_eval.metrics import registry
-from stg_eval.metrics.scoring import score_clips
+from stg_eval.metrics.decoding import score_clips
 from stg_eval.metrics.vbench import import_vbench, official
 from stg_eval.storage import video
 

@@ -14,7 +14,7 @@ import numpy as np
 from stg_eval import generators
 from stg_eval.generators import Generator, ModelCard
 from stg_eval.metrics import ClipScorer, Extractor, SetMetric
-from stg_eval.metrics.scoring import ClipOutcome, score_clips
+from stg_eval.metrics.decoding import ClipOutcome, score_clips
 from stg_eval.storage.store import clip_name, damage
 from stg_eval.storage.video import Reader, write_video
 from stg_eval.types import Case, Clip, Request, StgEvalError

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.metrics import PairScorer
-from stg_eval.metrics.scoring import FRAMES_PER_CHUNK, one_line
+from stg_eval.metrics.decoding import FRAMES_PER_CHUNK, one_line
 from stg_eval.progress import progress
 from stg_eval.storage.store import Store
 from stg_eval.storage.video import Reader, open_video

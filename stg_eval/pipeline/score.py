@@ -10,7 +10,7 @@ import numpy as np
 
 from stg_eval.executors.worker import Loaded
 from stg_eval.metrics import ClipScorer, Extractor, MetricCard, PairScorer, SetMetric, registry
-from stg_eval.metrics.scoring import extract_arrays, score_clips
+from stg_eval.metrics.decoding import extract_arrays, score_clips
 from stg_eval.pipeline.work import CHUNK
 from stg_eval.progress import note, progress
 from stg_eval.storage.store import Store

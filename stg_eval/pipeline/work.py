@@ -19,7 +19,7 @@ from stg_eval.executors import Executor
 from stg_eval.executors.worker import Generate, Item, Loaded, Task
 from stg_eval.executors.worker import Score as ScoreTask
 from stg_eval.metrics import SetMetric
-from stg_eval.metrics.scoring import ClipOutcome
+from stg_eval.metrics.decoding import ClipOutcome
 from stg_eval.pipeline.status import Status
 from stg_eval.storage.store import Store
 from stg_eval.types import Clip, Request, Score, StgEvalError

@@ -60,7 +60,7 @@ def make_clip(tmp_path_factory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def score() -> Callable[[Any, Path], float]:
     """A scorer's value for one file, through the scoring loop."""
-    from stg_eval.metrics.scoring import score_clips
+    from stg_eval.metrics.decoding import score_clips
 
     def run(scorer: Any, path: Path) -> float:
         (outcome,) = score_clips([(path, None)], {"it": scorer}, {})
@@ -117,7 +117,7 @@ def clip_path(request, make_clip) -> Path:
 @pytest.fixture(scope="session")
 def score_case() -> Callable[[Any, Path, str], float]:
     """A scorer's value for one file and its prompt, through the scoring loop."""
-    from stg_eval.metrics.scoring import score_clips
+    from stg_eval.metrics.decoding import score_clips
     from stg_eval.types import Case
 
     def run(scorer: Any, path: Path, prompt: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stg_eval.metrics.scoring import score_clips
+from stg_eval.metrics.decoding import score_clips
 from stg_eval.metrics.vbench import dino, import_vbench
 from stg_eval.metrics.vbench.i2v_subject import I2VSubject
 from stg_eval.types import Case

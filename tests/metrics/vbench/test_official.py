@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from stg_eval.metrics import scoring
-from stg_eval.metrics.scoring import score_clips
+from stg_eval.metrics import decoding
+from stg_eval.metrics.decoding import score_clips
 from stg_eval.metrics.vbench import (
     aesthetic_quality,
     dynamic_degree,
@@ -227,7 +227,7 @@ def test_order_worker_count_and_chunks_change_no_bit(make_clip, scorers, monkeyp
     """One worker in one order, against two workers with networks of their own and the clips dealt out backwards."""
     paths = [make_clip(3), make_clip(4, height=122, width=130, seed=1)]
     expected = values(scorers(None), paths)
-    monkeypatch.setattr(scoring, "FRAMES_PER_CHUNK", 2)
+    monkeypatch.setattr(decoding, "FRAMES_PER_CHUNK", 2)
     dealt = [values(scorers(None), [path])[path] for path in paths[::-1]][::-1]
     for path, got in zip(paths, dealt, strict=True):
         assert got.keys() == TOLERANCE.keys()

@@ -140,7 +140,7 @@ def test_every_human_action_prompt_names_a_class_that_the_network_knows(entries)
 
 
 def test_an_unknown_action_is_named(umt, make_clip) -> None:
-    from stg_eval.metrics.scoring import score_clips
+    from stg_eval.metrics.decoding import score_clips
 
     scorer = human_action.HumanAction(umt[0], "cpu")
     (outcome,) = score_clips([(make_clip(3), Case(id="x", prompt="a red bicycle"))], {"it": scorer}, {})

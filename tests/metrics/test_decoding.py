@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stg_eval.metrics.scoring import FRAMES_PER_CHUNK, extract_arrays, score_clips
+from stg_eval.metrics.decoding import FRAMES_PER_CHUNK, extract_arrays, score_clips
 from stg_eval.storage import video
 from stg_eval.storage.video import VideoInfo, write_video
 from stg_eval.types import Case, StgEvalError
@@ -118,7 +118,7 @@ def test_each_clip_is_decoded_once(clips, monkeypatch):
     opened = []
     original = video.open_video
     monkeypatch.setattr(
-        "stg_eval.metrics.scoring.open_video", lambda path, *a: opened.append(path) or original(path, *a)
+        "stg_eval.metrics.decoding.open_video", lambda path, *a: opened.append(path) or original(path, *a)
     )
     scorers = {str(i): MeanRed() for i in range(5)}
     list(score_clips(pairs(clips), scorers, {"a": Network(), "b": Network()}))
