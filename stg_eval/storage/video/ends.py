@@ -1,43 +1,27 @@
 """Whether a video file goes on to its own end: what each container says of its parts' sizes, against the file's size.
 
-A decoder reads a file that was cut as a shorter one. Sources: ISO/IEC 14496-12 (MP4 boxes), RFC 8794 and RFC 9559
-(EBML, Matroska), the RIFF and OpenDML AVI files, the GIF89a, ASF, FLV (annex E) and Ogg (RFC 3533) specifications,
-ISO/IEC 13818-1 (transport and program streams).
+A decoder reads a file that was cut as a shorter one. Sources: RFC 8794 and RFC 9559 (EBML, Matroska), the RIFF and
+OpenDML AVI files, the GIF89a, ASF, FLV (annex E) and Ogg (RFC 3533) specifications, ISO/IEC 13818-1 (transport and
+program streams); for MP4 see `stg_eval.storage.video.boxes`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import struct
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What the structure of a file says of its end."""
-
-    shown: bool = False
-    """The file holds its own end: nothing is missing behind it."""
-    counted: bool = True
-    """The header's number of frames, if there is one, counts all of the file."""
-    seconds: float | None = None
-    """How long the header says that the file is, where that is needed to know."""
-
-
-class Cut(Exception):
-    """A part of the file reaches past its end; the text says which."""
+from stg_eval.storage.video.boxes import walk_boxes
+from stg_eval.storage.video.parts import Broken, Ending, Part
 
 
 def ending(path: Path) -> Ending:
-    """Say what the file's structure says of its end; an unknown container says nothing. Raises Cut, OSError."""
+    """Say what the file's structure says of its end; an unknown container says nothing. Raises Broken, OSError."""
     file = os.open(path, os.O_RDONLY)
     try:
-        part = _Part(file)
+        part = Part(file)
         start = part.look(16)
         walk = next((walk for begins, walk in WALKS if begins(start)), _transport_stream)
         return walk(part)
@@ -45,129 +29,12 @@ def ending(path: Path) -> Ending:
         os.close(file)
 
 
-class _Part:
-    """The file with a place in it; reading past its end means that it was cut."""
-
-    def __init__(self, file: int) -> None:
-        self._file, self.size, self.at = file, os.fstat(file).st_size, 0
-        self._block, self._block_at = b"", 0
-
-    @property
-    def left(self) -> int:
-        return self.size - self.at
-
-    def look(self, count: int) -> bytes:
-        """Return up to `count` bytes from here, without moving on."""
-        return self.look_at(self.at, count)
-
-    def look_at(self, at: int, count: int) -> bytes:
-        """Return up to `count` bytes from there. Files are walked in small steps, and so read by blocks."""
-        first = at - self._block_at
-        if first < 0 or first + count > len(self._block):
-            self._block, self._block_at = os.pread(self._file, max(count, BLOCK), at), at
-            first = 0
-        return self._block[first : first + count]
-
-    def take(self, count: int, what: str) -> bytes:
-        start = self.at
-        self.skip(count, what)
-        return self.look_at(start, count)
-
-    def skip(self, count: int, what: str) -> None:
-        if count > self.left:
-            raise Cut(f"its {what} goes on for {count - self.left:,} bytes behind its end")
-        self.at += count
-
-    def number(self, count: int, what: str) -> int:
-        return int.from_bytes(self.take(count, what), "big")
-
-
-BOX_NAME = re.compile(rb"[ -~\xa9]{0,4}", re.DOTALL)
-
-
-def _boxes(file: _Part) -> Ending:
-    """MP4, MOV, 3GP: boxes. The header counts the frames; those in fragments are counted nowhere, but there may be an
-    index of what follows (sidx), or of what was (mfra) at the very end."""
-    kinds: list[bytes] = []
-    seconds: float | None = None
-    indexed, fragmented = 0, False
-    while file.left:
-        kind, length = _box(file, file.at)
-        if not length:
-            break  # padding, or what an editor added behind the last box
-        if kind == b"sidx":
-            indexed = max(indexed, _indexed_until(file.look(min(length, 1 << 20)), file.at + length))
-        elif kind == b"moov" and b"mvex" in file.look(min(length, file.left, 1 << 26)):  # or by chance
-            inner = _boxes_within(file, file.at, length)
-            fragmented = b"mvex" in inner
-            seconds = _fragments_seconds(file, inner)
-        file.skip(length, f"box '{kind.decode('latin-1')}'")
-        kinds.append(kind)
-    if not fragmented and b"moof" not in kinds:
-        return Ending(shown=True)
-    if indexed > file.size:
-        raise Cut(f"its index counts {indexed - file.size:,} bytes behind its end")
-    whole_index = kinds.count(b"sidx") == 1 and kinds.count(b"moof") > 1 and indexed == file.size
-    shown = fragmented and (kinds[-1] == b"mfra" or whole_index)
-    return Ending(shown, counted=False, seconds=seconds)
-
-
-def _box(file: _Part, at: int) -> tuple[bytes, int]:
-    """Return kind and length of the box that begins there; length 0 for what is none. Raises Cut."""
-    head = file.look_at(at, 16)
-    kind, length = head[4:8], int.from_bytes(head[:4], "big")
-    if not any(head[:8]) or not BOX_NAME.fullmatch(kind):
-        return kind, 0
-    if len(head) < 8:
-        raise Cut("it ends within the head of a box")
-    if length == 1:
-        length = int.from_bytes(head[8:], "big")
-    elif length == 0:
-        length = file.size - at
-    return kind, length if length >= 8 else 0
-
-
-def _boxes_within(file: _Part, at: int, length: int) -> dict[bytes, tuple[int, int]]:
-    """Map kind -> place and length of the boxes in one."""
-    found, end = {}, min(at + length, file.size)
-    at += 8
-    while at + 8 <= end:
-        kind, length = _box(file, at)
-        if not length:
-            break
-        found[kind] = at, length
-        at += length
-    return found
-
-
-def _fragments_seconds(file: _Part, moov: dict[bytes, tuple[int, int]]) -> float | None:
-    """Return duration of all fragments (mvex/mehd), where the header has it."""
-    mehd = _boxes_within(file, *moov[b"mvex"]).get(b"mehd") if b"mvex" in moov else None
-    if mehd is None or b"mvhd" not in moov:
-        return None
-    header, extension = file.look_at(moov[b"mvhd"][0], 32), file.look_at(mehd[0], 20)
-    if len(header) < 32 or len(extension) < 16:
-        return None
-    scale = int.from_bytes(header[28:32] if header[8] else header[20:24], "big")
-    duration = int.from_bytes(extension[12:20] if extension[8] else extension[12:16], "big")
-    return duration / scale if scale and duration else None
-
-
-def _indexed_until(box: bytes, anchor: int) -> int:
-    """Say where the last part of the file ends that a sidx box counts; 0 for a damaged one."""
-    try:
-        first, at = (struct.unpack_from(">Q", box, 28)[0], 36) if box[8] else (struct.unpack_from(">I", box, 24)[0], 28)
-        count = struct.unpack_from(">H", box, at + 2)[0]
-        sizes = (struct.unpack_from(">I", box, at + 4 + 12 * i)[0] & 0x7FFFFFFF for i in range(count))
-        return int(anchor + first + sum(sizes))
-    except (struct.error, IndexError):
-        return 0
-
-
 SEGMENT, CLUSTER, INFO, SCALE, DURATION = 0x18538067, 0x1F43B675, 0x1549A966, 0x2AD7B1, 0x4489
+LARGEST_CHECKED = 1 << 28
+"""Bytes of a part that is read into memory for its checksum."""
 
 
-def _ebml(file: _Part) -> Ending:
+def _ebml(file: Part) -> Ending:
     """Matroska, WebM: elements, of which some hold elements. A live stream's segment and clusters have no size."""
     shown, end, scale, seconds = False, 0, 1_000_000, None
     while file.left:
@@ -177,6 +44,8 @@ def _ebml(file: _Part) -> Ending:
             break
         identity = file.number(zeros + 1, "last element")
         size, unknown = _element_size(file)
+        if zeros == 3 and identity != SEGMENT and 6 < size <= min(file.left, LARGEST_CHECKED):
+            _check_crc(file, size)
         if identity in (SEGMENT, CLUSTER, INFO):  # their content comes next
             if not unknown and size > file.left:
                 file.skip(size, "segment" if identity == SEGMENT else "last cluster")
@@ -191,11 +60,19 @@ def _ebml(file: _Part) -> Ending:
     return Ending(shown, seconds=seconds and seconds * scale / 1e9)
 
 
-def _leading_zeros(file: _Part) -> int:
+def _check_crc(file: Part, size: int) -> None:
+    """The first thing in an element may be the CRC-32 of all that follows in it. Raises Broken."""
+    if file.look(2) == b"\xbf\x84":
+        data = memoryview(file.look(size))
+        if zlib.crc32(data[6:]) != int.from_bytes(data[2:6], "little"):
+            raise Broken("damaged: the checksum of a part does not match")
+
+
+def _leading_zeros(file: Part) -> int:
     return 8 - (file.look(1) or b"\x80")[0].bit_length()
 
 
-def _element_size(file: _Part) -> tuple[int, bool]:
+def _element_size(file: Part) -> tuple[int, bool]:
     """Return size of an element's content, and whether it stands for one that is not known."""
     length = min(_leading_zeros(file) + 1, 8)
     mask = (1 << 7 * length) - 1
@@ -203,7 +80,7 @@ def _element_size(file: _Part) -> tuple[int, bool]:
     return size, size == mask
 
 
-def _riff(file: _Part) -> Ending:
+def _riff(file: Part) -> Ending:
     """AVI: one RIFF part or several, of chunks. One that was written into a pipe has no sizes, and no count either."""
     shown = counted = True
     while file.left >= 12 and file.look(4) == b"RIFF":
@@ -219,7 +96,7 @@ def _riff(file: _Part) -> Ending:
     return Ending(shown, counted)
 
 
-def _last_chunk(file: _Part, end: int, *, enter_lists: bool) -> bytes:
+def _last_chunk(file: Part, end: int, *, enter_lists: bool) -> bytes:
     """Name of the last chunk of a RIFF part; empty where zeros stand in the place of one."""
     kind = b""
     file.at += 12
@@ -235,7 +112,7 @@ def _last_chunk(file: _Part, end: int, *, enter_lists: bool) -> bytes:
     return kind
 
 
-def _gif(file: _Part) -> Ending:
+def _gif(file: Part) -> Ending:
     """GIF: a header, blocks, and a byte that ends them."""
     file.skip(10, "header")
     flags = file.take(3, "header")[0]
@@ -257,7 +134,7 @@ ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def _asf(file: _Part) -> Ending:
+def _asf(file: Part) -> Ending:
     """WMV, ASF: objects. A broadcast has no sizes, only packets of one size."""
     header = file.look(1 << 16)
     properties = header[header.find(ASF_FILE) :][:96] if ASF_FILE in header else b""
@@ -265,14 +142,14 @@ def _asf(file: _Part) -> Ending:
     packet = int.from_bytes(properties[92:], "little")
     seconds, shown = None if broadcast else _asf_seconds(properties), False
     if not broadcast and (over := int.from_bytes(properties[40:48], "little") - file.size) > 0:
-        raise Cut(f"it says that it has {over:,} bytes more")
+        raise Broken(f"cut: it says that it has {over:,} bytes more")
     while file.left >= 24:
         head = file.look(24)
         length = int.from_bytes(head[16:], "little")
         if head[:16] == ASF_DATA and broadcast:
             file.skip(50, "header")
             if packet and file.left % packet:
-                raise Cut("it ends within a packet")
+                raise Broken("cut: it ends within a packet")
             return Ending()
         if length < 24:
             break
@@ -288,7 +165,7 @@ def _asf_seconds(properties: bytes) -> float | None:
     return ticks / 1e7 - preroll / 1e3 or None
 
 
-def _flv(file: _Part) -> Ending:
+def _flv(file: Part) -> Ending:
     """FLV: tags. The header may know the file's size or duration, and H.264 has a tag that ends it."""
     file.skip(int.from_bytes(file.look(9)[5:], "big"), "header")
     file.skip(4, "header")
@@ -304,7 +181,7 @@ def _flv(file: _Part) -> Ending:
             ended = head[11] & 15 == 7 and head[12] == 2
     size = said[b"filesize"] or 0
     if size > file.size:
-        raise Cut(f"it says that it has {size - file.size:,.0f} bytes more")
+        raise Broken(f"cut: it says that it has {size - file.size:,.0f} bytes more")
     return Ending(ended or size == file.size, seconds=said[b"duration"] or None)
 
 
@@ -313,14 +190,14 @@ def _amf_number(data: bytes, name: bytes) -> float | None:
     return struct.unpack_from(">d", data, at + len(name) + 1)[0] if 0 <= at <= len(data) - len(name) - 9 else None
 
 
-def _ogg(file: _Part) -> Ending:
+def _ogg(file: Part) -> Ending:
     """Ogg: pages; the last one of each stream says so."""
     streams: dict[bytes, bool] = {}
     while file.left:
         head = file.look(27)
         if len(head) < 27 or head[:4] != b"OggS":
             if b"OggS".startswith(head[:4]):
-                raise Cut("it ends within the head of a page")
+                raise Broken("cut: it ends within the head of a page")
             break
         file.skip(27, "last page")
         file.skip(sum(file.take(head[26], "last page")), "last page")
@@ -328,7 +205,7 @@ def _ogg(file: _Part) -> Ending:
     return Ending(bool(streams) and all(streams.values()))
 
 
-def _program_stream(file: _Part) -> Ending:
+def _program_stream(file: Part) -> Ending:
     """MPEG program stream: packs of packets, and a code that ends them, which most leave out."""
     while file.left:
         head = file.look(14)
@@ -336,7 +213,7 @@ def _program_stream(file: _Part) -> Ending:
             break  # padding
         if len(head) < 4 or head[:3] != b"\0\0\1":
             if b"\0\0\1".startswith(head[:3]):
-                raise Cut("it ends within the head of a packet")
+                raise Broken("cut: it ends within the head of a packet")
             break
         if head[3] == 0xB9:
             return Ending(shown=True)
@@ -349,21 +226,21 @@ def _program_stream(file: _Part) -> Ending:
     return Ending()
 
 
-def _transport_stream(file: _Part) -> Ending:
+def _transport_stream(file: Part) -> Ending:
     """MPEG transport stream: packets of one size with 0x47 in them, at the start or behind a time stamp (192 bytes)."""
     start = file.look(204 * 8)
     for size, sync in ((188, 0), (192, 4), (204, 0)):
         for first in range(size):
             if len(start) > first + 3 * size and set(start[first::size]) == {0x47}:
                 if over := (file.size - first + sync) % size:
-                    raise Cut(f"its last packet has {over} of {size} bytes")
+                    raise Broken(f"cut: its last packet has {over} of {size} bytes")
                 return Ending()
     return Ending()
 
 
 BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx", b"uuid")
-WALKS: tuple[tuple[Callable[[bytes], bool], Callable[[_Part], Ending]], ...] = (
-    (lambda start: start[4:8] in BOXES, _boxes),
+WALKS: tuple[tuple[Callable[[bytes], bool], Callable[[Part], Ending]], ...] = (
+    (lambda start: start[4:8] in BOXES, walk_boxes),
     (lambda start: start.startswith(b"\x1a\x45\xdf\xa3"), _ebml),
     (lambda start: start[:4] == b"RIFF" and start[8:12] == b"AVI ", _riff),
     (lambda start: start.startswith((b"GIF87a", b"GIF89a")), _gif),

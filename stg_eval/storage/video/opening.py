@@ -10,8 +10,9 @@ from typing import Any
 
 import av
 
-from stg_eval.storage.video import ends
+from stg_eval.storage.video.ends import ending
 from stg_eval.storage.video.info import UnreadableVideo
+from stg_eval.storage.video.parts import Broken
 
 SUFFIXES_OF = {
     "mov": (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v"),
@@ -82,6 +83,8 @@ def _first_stream(path: Path, container: Any) -> Any:
         raise UnreadableVideo(path, f"holds no video{', only a cover picture' if container.streams.video else ''}")
     if streams[0].codec_context is None:
         raise UnreadableVideo(path, "its codec is not known here; re-encode it")
+    if streams[0].width * streams[0].height > MAX_PIXELS:
+        raise UnreadableVideo(path, f"its header asks for frames of {streams[0].width}x{streams[0].height}")
     streams[0].codec_context.options = DECODER_OPTIONS
     return streams[0]
 
@@ -90,19 +93,19 @@ def count_frames(path: Path, stream: Any) -> tuple[int, bool, list[str]]:
     """Say how many pictures the file has, whether its header says so, and notes on it. Raises UnreadableVideo for a
     file that was cut."""
     try:
-        ending = ends.ending(path)
-    except ends.Cut as cut:
-        raise UnreadableVideo(path, f"cut: {cut}") from None
-    if stream.frames and ending.counted:
-        indexed = len(stream.index_entries) if ending.shown and stream.container.format.name == "avi" else 0
+        end = ending(path)
+    except Broken as broken:
+        raise UnreadableVideo(path, str(broken)) from None
+    if stream.frames and end.counted:
+        indexed = len(stream.index_entries) if end.shown and stream.container.format.name == "avi" else 0
         # AVI counts the pictures, too, in whose place the one before is shown again; its index does not.
-        return min(stream.frames, indexed or stream.frames), True, [] if ending.shown else [CANNOT_TELL]
+        return min(stream.frames, indexed or stream.frames), True, [] if end.shown else [CANNOT_TELL]
     pictures, seconds, picture = _survey(path, stream.index)
-    missing = (ending.seconds or 0.0) - seconds
-    if missing > max(0.25, 3 * picture):
-        raise UnreadableVideo(path, f"cut: its header says {ending.seconds:.2f} s, and it ends at {seconds:.2f} s")
-    known = ending.shown or (ending.seconds is not None and missing < picture / 2)
-    return pictures, False, [] if known else [CANNOT_TELL]
+    if end.shown or end.seconds is None:
+        return pictures, False, [] if end.shown else [CANNOT_TELL]
+    if end.seconds - seconds > max(0.5, 3 * picture):
+        raise UnreadableVideo(path, f"cut: its header says {end.seconds:.2f} s, and it ends at {seconds:.2f} s")
+    return pictures, False, [] if end.seconds - seconds < picture / 2 else [CANNOT_TELL]
 
 
 def _survey(path: Path, index: int) -> tuple[int, float, float]:

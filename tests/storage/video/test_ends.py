@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stg_eval.storage.video.ends import ASF_DATA, ASF_HEADER, Cut, Ending, ending
+from stg_eval.storage.video.ends import ASF_DATA, ASF_HEADER, ending
+from stg_eval.storage.video.parts import Broken, Ending
 
 EBML = bytes.fromhex("1a45dfa380")
 STARTS = (
@@ -35,8 +36,8 @@ def end_of(folder: Path, data: bytes) -> Ending:
 def test_any_bytes_have_an_end_or_are_cut(tmp_path_factory, start, rest, repeat):
     try:
         found: str | float | None = end_of(tmp_path_factory.getbasetemp(), start + rest * repeat).seconds
-    except Cut as cut:
-        found = str(cut)
+    except Broken as broken:
+        found = str(broken)
     assert found is None or isinstance(found, float) or found.isprintable()
 
 
@@ -72,7 +73,7 @@ def test_a_box_that_goes_on_behind_the_end_is_cut(tmp_path, less):
     if less == len(MDAT):
         assert end_of(tmp_path, data[:-less]) == Ending(True), "the header counts the frames that are missing"
     else:
-        with pytest.raises(Cut):
+        with pytest.raises(Broken):
             end_of(tmp_path, data[:-less])
 
 
@@ -87,5 +88,14 @@ def test_a_live_matroska_may_say_how_long_it_is(tmp_path):
     info = bytes.fromhex("1549a966 92 2ad7b1 83 0f4240 4489 88") + struct.pack(">d", 4500.0)
     cluster = bytes.fromhex("1f43b67501ffffffffffffff e78100 a384") + b"abcd"
     assert end_of(tmp_path, EBML + unknown + info + cluster * 2) == Ending(False, seconds=4.5)
-    with pytest.raises(Cut, match="last element goes on for 1 bytes behind its end"):
+    with pytest.raises(Broken, match="last element goes on for 1 bytes behind its end"):
         end_of(tmp_path, (EBML + unknown + info + cluster * 2)[:-1])
+
+
+def test_a_part_that_is_not_what_its_checksum_says_is_damaged(tmp_path, noise, encode_with):
+    path = encode_with(tmp_path / "clip.mkv", noise(), "ffv1", "yuv420p")
+    data = bytearray(path.read_bytes())
+    assert ending(path).shown
+    data[len(data) // 2] ^= 1
+    with pytest.raises(Broken, match="damaged: the checksum of a part does not match"):
+        end_of(tmp_path, bytes(data))
