@@ -12,6 +12,9 @@ from stg_eval.types import StgEvalError
 from stg_eval.weights.kinds import check_kind
 from stg_eval.weights.transfer import Progress, transfer
 
+UNKNOWN_SIZE = 20_000_000_000
+"""Bytes that are taken of a file whose size nobody has told."""
+
 
 def download(
     url: str, path: Path, sha256: str | None, *, size: int = 0, progress: Progress = lambda done, total: None
@@ -30,7 +33,7 @@ def download(
         StgEvalError: no connection, a server that refuses, is too slow or does not end, or bytes that are not the file.
         OSError: a disk that is full or cannot be written.
     """
-    most = size * 5 // 4 + 100_000 if size else 0
+    most = size * 5 // 4 + 100_000 if size else UNKNOWN_SIZE
     partial = _beside(path, "partial")
     with only_one(path):
         if path.is_file() and (sha256 is None or sha256_of(path) == sha256):

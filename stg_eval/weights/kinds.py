@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stg_eval.types import StgEvalError
 
-TORCH = (".pth", ".pt", ".ckpt", ".bin")
+TORCH = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+ZIP = (".zip", ".npz")
 TEXT = (".txt", ".csv", ".json", ".yaml")
 
 
@@ -24,7 +25,7 @@ def check_kind(file: Path, suffix: str) -> None:
 
             with safe_open(file, "np") as tensors:
                 tensors.keys()
-        elif suffix == ".zip" or (suffix in TORCH and zipfile.is_zipfile(file)):
+        elif suffix in ZIP or (suffix in TORCH and zipfile.is_zipfile(file)):
             with zipfile.ZipFile(file) as bundle:
                 if damaged := bundle.testzip():
                     raise StgEvalError(f"{damaged} in it is damaged")

@@ -45,7 +45,7 @@ def transfer(url: str, file: Path, *, resume: bool, most: int, progress: Progres
 
     Args:
         resume: Whether what `file` holds is kept and continued.
-        most: Bytes that are taken; 0 for any number.
+        most: Bytes that are taken.
 
     Raises:
         StgEvalError: no connection, a server that refuses, is too slow, sends a page or more than `most` bytes.
@@ -74,20 +74,23 @@ def _attempt(url: str, file: Path, have: int, most: int, progress: Progress) -> 
     if response is None:
         return
     with response:
+        length = _number(", ".join(set(response.headers.get_all("Content-Length", []))))
         if response.status == 206:
             start, total = _range(response.headers.get("Content-Range", ""))
+            if total is None and length is not None:
+                total = have + length
             if start != have:
                 file.unlink(missing_ok=True)
                 raise _Failed("the server sent another part of the file than was asked for", again=True)
         else:
-            have, total = 0, _number(", ".join(set(response.headers.get_all("Content-Length", []))))
-        if most and (total or 0) > most:
+            have, total = 0, length
+        if (total or 0) > most:
             raise _Failed(f"{total:,} bytes are more than the {most:,} that it may have")
         with file.open("ab" if have else "wb") as out:
             progress(have, total)
             for block in _blocks(response):
                 have += len(block)
-                if most and have > most:
+                if have > most:
                     file.unlink()
                     raise _Failed(f"it does not end after the {most:,} bytes that it may have")
                 out.write(block)

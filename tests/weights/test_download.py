@@ -272,7 +272,8 @@ def safetensors() -> bytes:
         (".pth", lambda: saved_tensors(legacy=False)),
         (".pth", lambda: saved_tensors(legacy=True)),
         (".safetensors", safetensors),
-        (".zip", lambda: zipped(b"x" * 100)),
+        (".npz", lambda: zipped(b"x" * 100)),
+        (".tar", lambda: saved_tensors(legacy=False)),
         (".json", lambda: json.dumps({"a": [1, 2]}).encode()),
     ],
 )
