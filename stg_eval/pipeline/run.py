@@ -142,7 +142,7 @@ def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
     found = {}
     for variant in plan.variants:
         requests = {r.key: r for r in plan.requests[variant.name]}
-        there = store.clips(list(requests))
+        there = store.present(list(requests))
         found[variant.name] = [request for key, request in requests.items() if key not in there]
     return found
 
@@ -189,7 +189,7 @@ def _fill(
             wanted.setdefault(card.name, set()).update(r.key for r, yes in zip(requests, scored, strict=True) if yes)
         for r in requests:
             if r.key in batches:
-                items.setdefault(r.key, Item(r.key, store.path / clip_name(r.key), r.case))
+                items.setdefault(r.key, Item(r.key, Path(f"{store.path}/{clip_name(r.key)}"), r.case))
     work = Work(store, loaded, applies=lambda name, item: item.key in wanted[name], batches=batches)
     return work.do(executor, _absent(store, batches), list(items.values()), status)
 
@@ -211,9 +211,9 @@ def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...
 
 def _absent(store: Store, batches: Mapping[str, tuple[Request, ...]]) -> list[Generate]:
     """What makes the clips that the store lacks. One that it once had comes back with its whole batch around it."""
-    there, recorded = store.clips(list(batches)).keys(), store.recorded(list(batches))
+    there, recorded = store.present(list(batches)), store.recorded(list(batches))
     tasks = []
-    for batch in dict.fromkeys(batches.values()):
+    for batch in {id(batch): batch for batch in batches.values()}.values():
         absent = tuple(request for request in batch if request.key not in there)
         if any(request.key in recorded for request in absent):
             tasks.append(Generate(batch, frozenset(r.key for r in batch if r.key in there)))
@@ -240,7 +240,7 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
     for variant in plan.variants:
         requests = plan.requests[variant.name]
         keys = [r.key for r in requests]
-        there = store.clips(keys)
+        there = store.present(keys)
         part = pd.DataFrame(
             {
                 "variant": variant.name,
@@ -250,7 +250,7 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
                 "tags": [csv_text.of_words(r.case.tags) for r in requests],
                 "seed": [r.seed for r in requests],
                 "key": keys,
-                "file": [there[key].file if key in there else "" for key in keys],
+                "file": [clip_name(key) if key in there else "" for key in keys],
             }
         )
         for card in plan.metrics:
@@ -281,7 +281,7 @@ def _unlike(table: pd.DataFrame, problems: Mapping[tuple[int, str], str]) -> lis
 def _lost(plan: Plan, store: Store, outcome: Outcome) -> dict[str, str]:
     """Key -> why, for every clip that was asked for and is not there: what was expected less what there is."""
     keys = list({r.key: None for requests in plan.requests.values() for r in requests})
-    there = store.clips(keys).keys() - outcome.missing.keys()
+    there = store.present(keys) - outcome.missing.keys()
     gone = "its file went from the store while the run went on; run the same command again"
     return {key: outcome.missing.get(key, gone) for key in keys if key not in there}
 

@@ -91,9 +91,11 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     groups = len(sums)
     rng = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
+    equal = bool((counts == counts[0]).all())
     for part in chunks(RESAMPLES, groups):
         chosen = rng.integers(groups, size=(part.stop - part.start, groups))
-        means[part] = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+        drawn = counts[0] * groups if equal else counts[chosen].sum(axis=1)
+        means[part] = sums[chosen].sum(axis=1) / drawn
     t = scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
     tail = scipy.stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t)
     low, high = np.quantile(means, (tail, 1 - tail))

@@ -156,7 +156,7 @@ class Store:
     def clips(self, keys: Sequence[str]) -> dict[str, Clip]:
         """Key -> recorded clip, for those whose file is still there and has its size; others count as never made."""
         query = f"SELECT key, bytes, {', '.join(CLIP_COLUMNS)} FROM clips WHERE key IN ({{}})"
-        return {clip.key: clip for size, clip in map(_clip, self._lookup(query, keys)) if self._size(clip) == size}
+        return {clip.key: clip for size, clip in map(_clip, self._lookup(query, keys)) if self._size(clip.file) == size}
 
     def recorded(self, keys: Sequence[str]) -> set[str]:
         """Those keys under which a clip was once recorded, whatever became of its file."""
@@ -174,6 +174,11 @@ class Store:
             yield from (clip for _, clip in map(_clip, rows))
             last = rows[-1][0]
 
+    def present(self, keys: Sequence[str]) -> set[str]:
+        """Those keys that `clips` would give, without reading what is known of them."""
+        found = self._lookup("SELECT key, bytes FROM clips WHERE key IN ({})", keys)
+        return {key for key, size in found if self._size(clip_name(key)) == size}
+
     def set_aside(self, keys: Sequence[str]) -> None:
         """Take damaged clips out of use, so that the next run makes them again: the file gets the suffix .damaged. The
         row stays: if the same bytes come back, their scores still hold (see `add_clips`)."""
@@ -182,9 +187,9 @@ class Store:
                 if path.is_file():
                     path.replace(path.with_name(path.name + ".damaged"))
 
-    def _size(self, clip: Clip) -> int | None:
+    def _size(self, name: str) -> int | None:
         try:
-            return os.stat(self.path / clip.file).st_size
+            return os.stat(f"{self.path}/{name}").st_size
         except OSError:
             return None
 
