@@ -27,6 +27,9 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stg_eval import executors
+from stg_eval.executors.loading import load_metrics
+from stg_eval.executors.worker import Setup
 from stg_eval.gate import Comparison, Snapshot, compare, golden, snapshot
 from stg_eval.gate.policy import MOVED
 from stg_eval.gate.verdicts import FAILING
@@ -143,15 +146,16 @@ class Bench:
     def __init__(self, plan: Plan, state: Path) -> None:
         self.plan, self.state = plan, state
         self.requests = plan.requests[GUIDANCE]
-        self.loaded = score.load_metrics(plan.metrics, "cpu")
+        self.loaded = load_metrics(plan.metrics, "cpu")
         self.store = state / "store"
         self.record = describe(plan, self.store, "cpu") | {"missing": []}
         real = open_dataset(plan.suite).reference()
         assert real is not None
         wanted = {c.name: self.loaded[c.name] for c in plan.metrics if c.needs_reference}
         real = type(real)(real.name, real.digest, real.clips, REAL_CLIPS)
-        with Store(self.store) as store:
-            score.reference_features(real, wanted, store)
+        setup = Setup(self.store, "cpu", "pyav")
+        with Store(self.store) as store, executors.start("local", setup, self.loaded) as does:
+            score.reference_features(real, wanted, store, does)
         self.record["features"] = estimates.features_record(plan.metrics, self.loaded, real)
         self.pools: dict[str, dict[str, np.ndarray]] = {}
 

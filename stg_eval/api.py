@@ -251,7 +251,8 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
                     store_path=store,
                     output=place,
                     device=device,
-                    executor=o["executor"],
+                    executor="ray" if o["gpus"] else o["executor"],
+                    workers=o["gpus"],
                     engine=o["engine"],
                     reader=reader,
                 )
@@ -272,7 +273,8 @@ def _shared(plans: Sequence[Plan], o: options.Making) -> Finished:
             int(match[2]),
             store_path=Path(o["store"]),
             device=_device(o["device"]),
-            executor=o["executor"],
+            executor="ray" if o["gpus"] else o["executor"],
+            workers=o["gpus"],
             engine=o["engine"],
             reader=check_reader(o["reader"]),
         )

@@ -81,7 +81,8 @@ class Making(Scoring, total=False):
     seeds: Annotated[int | None, Option("Seeds a case instead of the suite's.", None, int, at_least=1)]
     settings: SettingsOption
     output: Annotated[StrPath | None, Option("Folder of the results. Default: runs/WHAT-WAS-RUN.", None, os.PathLike)]
-    executor: Annotated[str, Option("Where clips are made: local.", "local")]
+    executor: Annotated[str, Option("Where clips are made and scored: local, or ray.", "local")]
+    gpus: Annotated[int | None, Option("Work on N GPUs by Ray: short for --executor ray.", None, int, at_least=1)]
     shard: Annotated[str, Option("Make share i/n only, in a store of its own: see `stg-eval store merge`.", "")]
     dry_run: Annotated[bool, Option("Say what would be made and scored, and stop.", False, bool)]
 

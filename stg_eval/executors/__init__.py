@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from stg_eval.executors.worker import Loaded, Result, Setup, Task
+from stg_eval.executors.loading import Loaded
+from stg_eval.executors.worker import Result, Setup, Task
 from stg_eval.types import StgEvalError
 
 EXECUTORS: dict[str, str] = {
     "local": "stg_eval.executors.local",
+    "ray": "stg_eval.executors.ray",
 }
 """Name -> module with start(setup, loaded) -> a context manager that gives an Executor."""
 
@@ -37,6 +39,11 @@ def check(name: str) -> None:
     """Raises StgEvalError for an executor that is not there."""
     if name not in EXECUTORS:
         raise StgEvalError(f"unknown executor {name!r} (known: {', '.join(EXECUTORS)})")
+
+
+def driver_device(name: str, device: str) -> str:
+    """Where the driver's own copy of the metrics goes: it only asks it for signatures, unless it does the tasks."""
+    return device if name == "local" else "cpu"
 
 
 def start(name: str, setup: Setup, loaded: Loaded) -> AbstractContextManager[Executor]:

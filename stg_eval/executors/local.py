@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stg_eval.executors import Executor
-from stg_eval.executors.worker import Loaded, Result, Setup, Task, Worker
+from stg_eval.executors.loading import Loaded
+from stg_eval.executors.worker import Result, Setup, Task, Worker
 
 
 class Local:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from stg_eval import generators
+from stg_eval.datasets.dataset import Reference
+from stg_eval.executors.loading import Loaded
 from stg_eval.generators import Generator, ModelCard
 from stg_eval.metrics import ClipScorer, Extractor, SetMetric
-from stg_eval.metrics.decoding import ClipOutcome, score_clips
+from stg_eval.metrics.decoding import ClipOutcome, extract_arrays, score_clips
 from stg_eval.storage.store import clip_name, damage
 from stg_eval.storage.video import Reader, write_video
 from stg_eval.types import Case, Clip, Request, StgEvalError
-
-Loaded = Mapping[str, ClipScorer | SetMetric]
-"""Metric name -> its loaded networks."""
 
 TRIES = 3
 """How often a request may fail on its own before it is set aside."""
@@ -42,6 +41,11 @@ class Setup:
     reader: Reader
     card: ModelCard | None = None
     """The model with the run's weights and dtype; None where nothing is generated."""
+    metrics: tuple[str, ...] = ()
+    """Names, for a worker that loads them itself."""
+    engine: str = "ours"
+    workers: int | None = None
+    """How many; None takes all there is room for."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,35 @@ class Score:
     metrics: tuple[str, ...]
 
 
-Task = Generate | Score
-Result = Sequence[Clip | StgEvalError | None] | Sequence[ClipOutcome]
+@dataclass(frozen=True)
+class Extract:
+    """Take features of clips `start` to `stop` of a reference. Its result: float32 [D] of each."""
+
+    reference: Reference
+    metric: str
+    start: int
+    stop: int
+
+
+Task = Generate | Score | Extract
+Result = Sequence[Clip | StgEvalError | None] | Sequence[ClipOutcome] | Sequence[np.ndarray]
+
+
+def halves(task: Generate | Score) -> list[Generate | Score]:
+    """Cut a task in two; give nothing for one that cannot be cut."""
+    if isinstance(task, Score):
+        middle = len(task.items) // 2
+        return [replace(task, items=part) for part in (task.items[:middle], task.items[middle:])] if middle else []
+    middle = len(task.requests) // 2
+    parts = [replace(task, requests=part) for part in (task.requests[:middle], task.requests[middle:])]
+    return [part for part in parts if part.keys] if middle else []
+
+
+def given_up(task: Generate | Score, why: str) -> Result:
+    """Give the result of a task that came down to one clip and cannot be done."""
+    if isinstance(task, Generate):
+        return [SetAside(f"set aside: {why}")]
+    return [ClipOutcome(item.path, error=f"{item.path}: set aside: {why}") for item in task.items]
 
 
 class Worker:
@@ -92,7 +123,9 @@ class Worker:
 
     def do(self, task: Task) -> Result:
         """Raises StgEvalError for what would meet every task: weights that are missing, a disk that is full."""
-        return self._generate(task) if isinstance(task, Generate) else self._score(task)
+        if isinstance(task, Generate):
+            return self._generate(task)
+        return self._score(task) if isinstance(task, Score) else self._extract(task)
 
     def _generate(self, task: Generate) -> list[Clip | StgEvalError | None]:
         """The model is loaded for the first batch, so a run that finds everything in the store loads nothing."""
@@ -182,6 +215,23 @@ class Worker:
             ClipOutcome(item.path, error=f"{item.path}: {changed[item.key]}") if item.key in changed else next(outcomes)
             for item in task.items
         ]
+
+    def _extract(self, task: Extract) -> list[np.ndarray]:
+        """Raises StgEvalError if a real clip cannot be read: a distance to fewer clips than asked is another number."""
+        metric = self._loaded[task.metric]
+        assert isinstance(metric, SetMetric)
+        name, extractor = metric.extractor.signature, metric.extractor
+        clips = task.reference.clips
+        if callable(clips):
+            return list(extract_arrays(clips(task.start, task.stop), {name: extractor})[name])
+        out = []
+        files = [(path, None) for path in clips[task.start : task.stop]]
+        for outcome in score_clips(files, {}, {name: extractor}, reader=self._setup.reader):
+            problem = outcome.error or outcome.problems.get(name)
+            if problem:
+                raise StgEvalError(f"a reference clip cannot be used: {problem}; mend or remove it and run again")
+            out.append(outcome.features[name])
+        return out
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from stg_eval import executors
 from stg_eval.executors import Executor
-from stg_eval.executors.worker import Generate, Item, Loaded, Setup
+from stg_eval.executors.loading import Loaded, load_available
+from stg_eval.executors.worker import Generate, Item, Setup
 from stg_eval.metrics import SetMetric
 from stg_eval.pipeline import estimates, pairs, score, totals
 from stg_eval.pipeline.plan import Plan, counting
@@ -36,6 +37,7 @@ def run(
     executor: str = "local",
     engine: str = "ours",
     reader: Reader = "pyav",
+    workers: int | None = None,
 ) -> Results:
     """Make and score every clip of the plan that is not in the store yet, and write the results to `output`.
 
@@ -44,17 +46,17 @@ def run(
     """
     executors.check(executor)
     check_output(output, plan)
-    every, unloaded = score.load_available((*plan.metrics, *plan.pairs), device, engine)
+    every, unloaded = load_available((*plan.metrics, *plan.pairs), executors.driver_device(executor, device), engine)
     asked, plan = plan, plan.only(every)
     loaded: dict[str, Any] = {card.name: every[card.name] for card in plan.metrics}
     paired: dict[str, Any] = {card.name: every[card.name] for card in plan.pairs}
     reference = _reference(plan)
-    setup = Setup(store_path, device, reader, plan.card)
+    setup = _setup(plan, store_path, device, engine, reader, workers)
     with Store(store_path) as store, Status(output) as status:
-        with executors.start(executor, setup, loaded) as workers:
-            outcome = _fill(plan, store, loaded, workers, status)
-        wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
-        real = score.reference_features(reference, wanted, store, reader) if reference else {}
+        with executors.start(executor, setup, loaded) as does:
+            outcome = _fill(plan, store, loaded, does, status)
+            wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
+            real = score.reference_features(reference, wanted, store, does) if reference else {}
         table, without = _score_table(plan, store, loaded)
         table, unlike = pairs.fill(table, pairs.with_baseline(table, plan.baseline, store.path), paired, store, reader)
         lost = _lost(plan, store, outcome)
@@ -102,6 +104,7 @@ def run_shard(
     executor: str = "local",
     engine: str = "ours",
     reader: Reader = "pyav",
+    workers: int | None = None,
 ) -> tuple[int, list[str]]:
     """Make and score share `index` of `count` of a plan, into a store of its own; results come when the stores are
     merged. Returns the number of its clips, and a line for each that could not be made, read or scored.
@@ -111,12 +114,12 @@ def run_shard(
     if not 1 <= index <= count:
         raise StgEvalError(f"--shard {index}/{count}: the first number lies between 1 and the second")
     executors.check(executor)
-    every, _ = score.load_available(plan.metrics, device, engine)
+    every, _ = load_available(plan.metrics, executors.driver_device(executor, device), engine)
     plan = plan.only(every)
     loaded: dict[str, Any] = dict(every)
-    setup = Setup(store_path, device, reader, plan.card)
-    with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as workers:
-        outcome = _fill(plan, store, loaded, workers, status, (index, count))
+    setup = _setup(plan, store_path, device, engine, reader, workers)
+    with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as does:
+        outcome = _fill(plan, store, loaded, does, status, (index, count))
     lines = [f"{key[:12]}: {problem}" for key, problem in outcome.missing.items()]
     lines += [f"{p['key'][:12]}, {p['metric']}: {p['problem']}" for p in outcome.problems]
     return len(_batches(plan, index, count)), lines
@@ -173,6 +176,11 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
         store=str(store_path.resolve()),
         provenance=provenance(device),
     )
+
+
+def _setup(plan: Plan, store_path: Path, device: str, engine: str, reader: Reader, workers: int | None) -> Setup:
+    names = tuple(card.name for card in plan.metrics)
+    return Setup(store_path.resolve(), device, reader, plan.card, names, engine, workers)
 
 
 def _fill(

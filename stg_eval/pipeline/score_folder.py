@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from stg_eval import executors, weights
-from stg_eval.executors.worker import Item, Loaded, Setup
+from stg_eval.executors.loading import Loaded, load_metrics
+from stg_eval.executors.worker import Item, Setup
 from stg_eval.metrics import MetricCard, registry
 from stg_eval.pipeline import estimates, pairs, score
 from stg_eval.pipeline.status import Status
@@ -52,16 +53,16 @@ def score_folder(
         raise StgEvalError(f"a reference clip cannot be used: {reason}")
     real_clips = _reference(reference, theirs.items) if reference else None
     cards = _metrics(metrics, len(ours.items) - len(ours.refused), real_clips)
-    loaded = score.load_metrics([card for card in cards if card.load], device, engine)
+    loaded = load_metrics([card for card in cards if card.load], device, engine)
     paired = {card.name: registry.load_pair(card, device) for card in cards if card.load_pair}
     partners = _partners(folder, ours.items, reference, theirs.items) if reference and paired else []
     partners = [pair if pair and pair.key not in ours.refused else None for pair in partners]
     with Store(store_path, alone=False) as store:
         todo = {item.key: item for item in ours.items if item.key not in ours.refused}
-        with executors.start("local", Setup(store_path, device, reader), loaded) as workers, Status(None) as status:
-            outcome = Work(store, loaded).do(workers, (), list(todo.values()), status)
-        wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
-        real = score.reference_features(real_clips, wanted, store, reader) if real_clips else {}
+        with executors.start("local", Setup(store_path, device, reader), loaded) as does, Status(None) as status:
+            outcome = Work(store, loaded).do(does, (), list(todo.values()), status)
+            wanted = {c.name: loaded[c.name] for c in cards if c.needs_reference}
+            real = score.reference_features(real_clips, wanted, store, does) if real_clips else {}
         table = _table(folder, ours.items, cards, loaded, store)
         table, unlike = pairs.fill(table, partners, paired, store, reader)
         cells = estimates.cells(

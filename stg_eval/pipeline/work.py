@@ -16,7 +16,8 @@ from itertools import groupby
 import numpy as np
 
 from stg_eval.executors import Executor
-from stg_eval.executors.worker import Generate, Item, Loaded, Task
+from stg_eval.executors.loading import Loaded
+from stg_eval.executors.worker import Generate, Item, Task
 from stg_eval.executors.worker import Score as ScoreTask
 from stg_eval.metrics import SetMetric
 from stg_eval.metrics.decoding import ClipOutcome
@@ -69,7 +70,7 @@ class Work:
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
         chunk_of = {item.key: i for i, chunk in enumerate(chunks) for item in chunk}
         todo = [0] * len(chunks)
-        """Clips to make and groups to score, of each chunk."""
+        """Clips to make and to score, of each chunk."""
         problems: list[dict[tuple[str, str], str]] = [{} for _ in chunks]
         to_make = [key for task in ready if isinstance(task, Generate) for key in task.keys]
         for key in to_make:
@@ -78,7 +79,7 @@ class Work:
         def score(i: int) -> None:
             """Put up what is to be scored of a chunk whose clips are all made, or close it."""
             tasks = self._scoring(chunks[i])
-            todo[i] = len(tasks)
+            todo[i] = sum(len(task.items) for task in tasks)
             ready.extend(tasks)
             if not tasks:
                 problems[i] |= self._undefined(chunks[i])
@@ -94,12 +95,12 @@ class Work:
                     self._keep(task, result)  # type: ignore[arg-type]
                     status.made(sum(key not in self._again for key in task.keys))
                     done = [chunk_of[key] for key in task.keys]
-                else:
+                elif isinstance(task, ScoreTask):
                     i = chunk_of[task.items[0].key]
                     again = self._keep_scores(task, result, problems[i])  # type: ignore[arg-type]
                     ready.extendleft(again)
                     todo[i] += len(again)
-                    done = [i]
+                    done = [i] * len(task.items)
                 for i in done:
                     todo[i] -= 1
                     if not todo[i]:

@@ -41,6 +41,6 @@ def test_a_clip_that_two_cases_share_is_made_once_and_counts_for_both(
 
 
 def test_an_unknown_executor_is_refused_before_any_work(tmp_path: Path, twins: Plan) -> None:
-    with pytest.raises(StgEvalError, match="unknown executor 'ray'"):
-        run.run(twins, store_path=tmp_path / "store", output=tmp_path / "run", device="cpu", executor="ray")
+    with pytest.raises(StgEvalError, match="unknown executor 'slurm'"):
+        run.run(twins, store_path=tmp_path / "store", output=tmp_path / "run", device="cpu", executor="slurm")
     assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stg_eval.datasets.dataset import Reference
+from stg_eval.executors.loading import Loaded
 from stg_eval.executors.local import Local
 from stg_eval.executors.worker import Item, Setup, Worker
 from stg_eval.metrics import SetMetric, registry
@@ -47,17 +48,22 @@ def reference(count: int, *, dies_behind: int | None = None) -> Reference:
     return Reference("drawn", "digest", draw, count)
 
 
+def worker(store: Store, loaded: Loaded) -> Local:
+    return Local(Worker(Setup(store.path, "cpu", "pyav"), loaded))
+
+
 def test_a_reference_that_is_interrupted_goes_on_where_it_stopped_with_the_same_bits(tmp_path: Path) -> None:
     count = 3 * CHUNK + 5
     whole, resumed = MeanColour(), MeanColour()
     with Store(tmp_path / "whole") as store:
-        expected = score.reference_features(reference(count), {"m": SetMetric("m", whole)}, store)
+        loaded = {"m": SetMetric("m", whole)}
+        expected = score.reference_features(reference(count), loaded, store, worker(store, loaded))
     loaded = {"m": SetMetric("m", resumed)}
     with Store(tmp_path / "resumed") as store:
         with pytest.raises(KeyboardInterrupt):
-            score.reference_features(reference(count, dies_behind=2 * CHUNK), loaded, store)
+            score.reference_features(reference(count, dies_behind=2 * CHUNK), loaded, store, worker(store, loaded))
         before, resumed.batches = resumed.batches, 0
-        found = score.reference_features(reference(count), loaded, store)
+        found = score.reference_features(reference(count), loaded, store, worker(store, loaded))
     assert before + resumed.batches == whole.batches, "no chunk twice"
     np.testing.assert_array_equal(found["mean-colour"], expected["mean-colour"])
 
@@ -70,8 +76,8 @@ def test_what_has_no_value_is_named_by_clip_and_metric_on_every_run(tmp_path: Pa
         "colour": SetMetric("colour", MeanColour()),
     }
     with Store(tmp_path / "store") as store:
-        worker = Local(Worker(Setup(store.path, "cpu", "pyav"), loaded))
-        first, again = (Work(store, loaded).do(worker, (), items, Status(None)).problems for _ in range(2))
+        does = worker(store, loaded)
+        first, again = (Work(store, loaded).do(does, (), items, Status(None)).problems for _ in range(2))
     assert again == first
     assert [(p["key"], p["metric"]) for p in first] == [
         (items[1].key, "temporal_flickering"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from stg_eval.executors.loading import load_available
 from stg_eval.metrics import registry
-from stg_eval.pipeline.score import load_available
 from stg_eval.storage import results
 from stg_eval.types import StgEvalError
 
