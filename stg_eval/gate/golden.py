@@ -22,7 +22,7 @@ from stg_eval.gate.pairing import Mismatch, NotComparable
 from stg_eval.metrics.paired.psnr import frame_psnr
 from stg_eval.metrics.paired.ssim import frame_ssim
 from stg_eval.storage import atomic, results
-from stg_eval.storage.inside import clip_path, inside
+from stg_eval.storage.inside import finding, inside
 from stg_eval.storage.record import first_problem, refuse_newer
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import read_video
@@ -77,11 +77,12 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
     found = results.load(run)
     kept = [row for _, rows in found.scores.groupby("variant", sort=False) for row in _rows(found, rows.head(count))]
     clips: list[GoldenClip] = []
+    find = finding(found.store, {row["key"] for row in kept})
     try:
         with atomic.replacing(folder) as partial:
             (partial / "clips").mkdir(parents=True)
             for row in kept:
-                source = _file(found, row)
+                source = find(row["file"], row["key"])
                 target = Path("clips") / f"{len(clips):04d}{source.suffix}"
                 shutil.copyfile(source, partial / target)
                 digest = hashlib.sha256(source.read_bytes()).hexdigest()
@@ -108,11 +109,13 @@ def compare(folder: Path, run: Path, gates: Mapping[str, float] | None = None) -
     absent = [clip for clip in golden.clips if (clip.variant, clip.case, clip.seed) not in rows]
     if absent:
         raise NotComparable([Mismatch("golden", f"{_name(clip)} is missing in the run") for clip in absent[:5]])
+    find = finding(found.store, {row["key"] for row in rows.values()})
     lines, checks, data = [], [], []
     for clip in golden.clips:
         name = _name(clip)
         before = _read_golden(folder, clip)
-        after = read_video(_file(found, rows[clip.variant, clip.case, clip.seed]))
+        row = rows[clip.variant, clip.case, clip.seed]
+        after = read_video(find(row["file"], row["key"]))
         if before.shape != after.shape:
             raise NotComparable(
                 [Mismatch("golden", f"{name} is {before.shape} in the golden frames, {after.shape} in the run")]
@@ -182,10 +185,6 @@ def _rows(found: Results, scores: Any) -> Iterator[dict[str, Any]]:
     for row in scores[["variant", "case", "seed", "file", "key"]].to_dict("records"):
         if (row["variant"], row["case"], row["seed"]) not in absent:
             yield {str(key): value for key, value in row.items()}
-
-
-def _file(found: Results, row: Mapping[str, Any]) -> Path:
-    return clip_path(found.store, str(row["file"]), str(row["key"]))
 
 
 def _name(clip: GoldenClip) -> str:

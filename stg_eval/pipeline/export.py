@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stg_eval.storage import atomic
-from stg_eval.storage.inside import clip_path
+from stg_eval.storage.inside import finding
 from stg_eval.storage.results import Results
 from stg_eval.types import StgEvalError
 
@@ -160,13 +160,13 @@ def _variants(results: Results) -> list[tuple[str, list[_Sample]]]:
     rows = results.scores[results.scores["file"].fillna("") != ""]
     if rows.empty:
         raise StgEvalError(f"{results.path} has no videos to export; complete it with `stg-eval run`")
-    store = results.store
+    find = finding(results.store, set(rows["key"]))
     samples: dict[str, list[_Sample]] = {name: [] for name in results.variants}
     for row, variant, case, prompt, seed, file, key in zip(
         rows.index, *(rows[name] for name in ("variant", "case", "prompt", "seed", "file", "key")), strict=True
     ):
         shown = prompt if isinstance(prompt, str) and prompt else Path(case).stem
-        samples[variant].append(_Sample(row, case, shown, int(seed), clip_path(store, file, key)))
+        samples[variant].append(_Sample(row, case, shown, int(seed), find(file, key)))
     return [(name, chosen) for name, chosen in samples.items() if chosen]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.reports.cells import difference_cell, head, number, value_cell
-from stg_eval.storage.inside import clip_path
+from stg_eval.storage.inside import finding
 from stg_eval.storage.record import Variant
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.storage.video import read_video
@@ -228,10 +228,10 @@ def clips_of(results: Results, store_root: Path, case: str, seed: int) -> dict[s
     """Return the clips of one (case, seed), by variant title, for `strip`; those that cannot be read are left out."""
     scores = results.scores
     rows = scores[(scores["case"].astype(str) == case) & (scores["seed"] == seed)].set_index("variant")
-    clips = {}
+    find, clips = finding(store_root, set(rows["key"])), {}
     for name in (name for name in results.variants if name in rows.index and rows["file"][name]):
         with suppress(StgEvalError):
-            clips[name] = read_video(clip_path(store_root, rows["file"][name], rows["key"][name]))
+            clips[name] = read_video(find(rows["file"][name], rows["key"][name]))
     return clips
 
 

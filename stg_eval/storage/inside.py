@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from stg_eval.storage.store import Store, damage
 from stg_eval.types import StgEvalError
 
 
@@ -12,6 +14,7 @@ def inside(root: Path, name: str) -> Path:
     """Find the file `name` below `root`, links followed. Raises StgEvalError where it leads out of it."""
     try:
         path = (root / name).resolve()
+        path.is_file()  # where the name is none that a disk could hold, this says so
         fits = path.is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # too long, links in a circle, a zero byte
         fits = False
@@ -35,3 +38,22 @@ def clip_path(store: Path, file: str, key: str) -> Path:
             if hashlib.file_digest(opened, "sha256").hexdigest() != key.removeprefix("file/"):
                 raise StgEvalError(f"{file} is not the file that was scored")
     return path
+
+
+def finding(store: Path, keys: Collection[str]) -> Callable[[str, str], Path]:
+    """Return what finds clips of these keys by file and key, as `clip_path` does, and compares their bytes with the
+    digests that the store recorded. What it raises says how a changed clip is made again."""
+    digests: dict[str, str] = {}
+    if (store / "store.sqlite").is_file():
+        with Store(store, write=False) as opened:
+            digests = {clip.key: clip.sha256 for clip in opened.all_clips() if clip.key in keys}
+
+    def find(file: str, key: str) -> Path:
+        path = clip_path(store, file, key)
+        if key in digests and path.is_file() and (problem := damage(path, digests[key])):
+            raise StgEvalError(
+                f"{path}: {problem}; `stg-eval store verify`, then the same `stg-eval run`, make it again"
+            )
+        return path
+
+    return find

@@ -13,9 +13,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
 from stg_eval.reports.writers.html_table import prose_html, to_html
 from stg_eval.storage import atomic, csv_text
-from stg_eval.storage.inside import clip_path
+from stg_eval.storage.inside import finding
 from stg_eval.storage.results import Results
 from stg_eval.storage.video import probe, read_video
 from stg_eval.types import StgEvalError
@@ -85,12 +85,11 @@ class _Shelf:
         self._seen: dict[Path, int | str] = {}
         self._names: set[str] = set()
 
-    def put(self, store: Path, file: str, key: str) -> int | str:
-        """Return index of the clip, or why it cannot be shown."""
-        path = store / file
+    def put(self, path: Path, find: Callable[[], Path]) -> int | str:
+        """Return the index of the clip `path`, which `find` finds, or why it cannot be shown."""
         if path not in self._seen:
             try:
-                self._seen[path] = self._add(clip_path(store, file, key))
+                self._seen[path] = self._add(find())
             except StgEvalError as error:
                 self._seen[path] = str(error).removeprefix(f"{path}: ")
         return self._seen[path]
@@ -149,6 +148,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
     filtered = results.run.keep_static  # no score by design where the static filter left a clip out
     wanted = {i: results.wanted(c.name).to_numpy() for i, c in enumerate(columns) if c.name not in filtered}
     pairs: dict[tuple[str, int], dict[str, Any]] = {}
+    find = finding(store, set(results.scores["key"]))
     text = results.scores.astype({"case": str}).fillna({"prompt": "", "tags": "", "file": ""})
     for at, row in enumerate(text.to_dict("records")):
         case, seed = str(row["case"]), int(row["seed"])
@@ -166,7 +166,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
         )
         cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
         shown = (
-            shelf.put(store, str(row["file"]), str(row["key"]))
+            shelf.put(store / str(row["file"]), partial(find, str(row["file"]), str(row["key"])))
             if row["file"]
             else _absent(problems.get((row["variant"], case, seed)))
         )
