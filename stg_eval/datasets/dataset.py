@@ -29,7 +29,8 @@ class Reference:
 
 
 class Dataset(Protocol):
-    """Cases in a fixed order of which every prefix is a stratified sample of the whole."""
+    """Cases in a fixed order of which every prefix is a stratified sample of the whole. The smallest is
+    `stg_eval.datasets.demo100.Demo100`."""
 
     missing: str | None
     """Why it cannot be read yet and what to do, in one line; None when the data is there. Opening never raises, so a

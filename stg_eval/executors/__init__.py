@@ -24,7 +24,7 @@ EXECUTORS: dict[str, str] = {
 
 
 class Executor(Protocol):
-    """Something that does tasks."""
+    """Something that does tasks. The smallest is `stg_eval.executors.local.Local`."""
 
     def run(self, ready: deque[Task]) -> Iterator[tuple[Task, Result]]:
         """Do the tasks of `ready`, taken from its left as there is room for them, and give each with its result, in

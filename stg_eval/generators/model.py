@@ -68,7 +68,7 @@ class ModelCard:
 
 
 class Generator(Protocol):
-    """A loaded model."""
+    """A loaded model. The smallest is that of `examples/own_model`."""
 
     def generate(self, requests: Sequence[Request]) -> Sequence[np.ndarray | StgEvalError]:
         """Return frames for each request, in order: uint8 [num_frames, height, width, 3], RGB, as `to_uint8` makes

@@ -20,7 +20,8 @@ from stg_eval.weights import Weight
 
 
 class ClipScorer(Protocol):
-    """Scores one clip at a time from consecutive chunks of frames, in bounded memory."""
+    """Scores one clip at a time from consecutive chunks of frames, in bounded memory. The smallest is
+    `stg_eval.metrics.vbench.temporal_flickering.TemporalFlickering`."""
 
     signature: str
 
@@ -36,7 +37,8 @@ class ClipScorer(Protocol):
 
 
 class Extractor(Protocol):
-    """Turns clips into feature vectors; features are cached per clip under `signature`."""
+    """Turns clips into feature vectors; features are cached per clip under `signature`. The smallest
+    is `stg_eval.metrics.sprites.PixelExtractor`."""
 
     signature: str
 
@@ -59,7 +61,8 @@ class SetMetric:
 
 
 class PairScorer(Protocol):
-    """Compares two clips that should look alike, frame by frame; the clip's score is the mean."""
+    """Compares two clips that should look alike, frame by frame; the clip's score is the mean. The smallest is in
+    `stg_eval.metrics.paired.psnr`."""
 
     signature: str
 
