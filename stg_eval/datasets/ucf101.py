@@ -59,7 +59,8 @@ class UCF101:
         sizes: dict[str, int] = {}
         for name in {v.class_name for v in self._videos}:
             if (self._folder / name).is_dir():
-                sizes |= {f"{name}/{entry.name}": entry.stat().st_size for entry in os.scandir(self._folder / name)}
+                files = (entry for entry in os.scandir(self._folder / name) if entry.is_file())
+                sizes |= {f"{name}/{entry.name}": entry.stat().st_size for entry in files}
         absent = [v.file for v in self._videos if not sizes.get(v.file)]
         if len(absent) == len(self._videos):
             return f"{self._folder} holds none of UCF-101's videos (Class/v_*.avi); {how_to_get('ucf101')}"

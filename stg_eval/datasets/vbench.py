@@ -67,7 +67,7 @@ class VBenchI2V:
             return f"VBench-I2V's list is not at {self._info}; {how_to_get('vbench-i2v')}"
         if not self._crops.is_dir():
             return f"VBench-I2V's images are not at {self._crops}; {how_to_get('vbench-i2v')}"
-        there = {path.name for path in self._crops.iterdir() if path.stat().st_size > 0}
+        there = {path.name for path in self._crops.iterdir() if path.is_file() and path.stat().st_size > 0}
         try:
             needed = {str(entry["image_name"]) for entry in _entries(self._info)}
         except (StgEvalError, KeyError) as error:

@@ -20,6 +20,7 @@ from typing import Any
 from stg_eval.storage import atomic
 from stg_eval.storage.inside import finding
 from stg_eval.storage.results import Results
+from stg_eval.storage.walk import is_hidden
 from stg_eval.types import StgEvalError
 
 MAX_NAME = 255
@@ -194,7 +195,7 @@ def _begin(results: Results, variant: str, directory: Path) -> Exported:
 
 def _end(out: Exported, written: Collection[Path]) -> Exported:
     out.videos = len(written)
-    strangers = {path.name for path in out.folder.iterdir()} - {path.name for path in written}
+    strangers = {p.name for p in out.folder.iterdir() if not is_hidden(p.name)} - {p.name for p in written}
     if strangers:
         out.problems.append(f"{out.folder} holds {len(strangers)} other files, such as {min(strangers)!r}: remove them")
     return out

@@ -17,6 +17,7 @@ from stg_eval.pipeline.export import PER_VIDEO
 from stg_eval.storage import csv_text
 from stg_eval.storage.record import Provenance, RunRecord, Variant
 from stg_eval.storage.results import Results
+from stg_eval.storage.walk import visible_files
 from stg_eval.suites import Suite, open_dataset
 from stg_eval.types import Case, StgEvalError
 from stg_eval.version import __version__
@@ -78,7 +79,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each JSON file that ends in eval_results.json, or of the one that was given."""
     try:
         if path.is_dir():
-            yield from ((str(p), p.read_bytes()) for p in sorted(path.rglob("*eval_results.json")))
+            yield from ((str(p), p.read_bytes()) for p in visible_files(path) if p.name.endswith("eval_results.json"))
         elif zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as bundle:
                 names = [n for n in sorted(bundle.namelist()) if n.endswith(".json") and not n.startswith("__")]

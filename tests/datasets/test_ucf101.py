@@ -109,6 +109,8 @@ def test_missing_or_half_extracted_data_is_one_clear_line(ucf101: MakeTree, tmp_
     assert "lacks 1 of 6 videos, such as YoYo/v_YoYo_g02_c01.avi" in missing(root)
     (root / "UCF-101" / "YoYo" / "v_YoYo_g01_c01.avi").write_bytes(b"")
     assert "lacks 2 of 6" in missing(root)
+    (root / "UCF-101" / "YoYo" / "v_YoYo_g02_c01.avi").symlink_to("gone.avi")
+    assert "lacks 2 of 6" in missing(root)
     (root / "UCF-101").rename(root / "somewhere else")
     assert "none of UCF-101's videos" in missing(root)
     (root / "ucfTrainTestlist" / "testlist01.txt").write_text("NoSuchClass/v_x.avi\n")

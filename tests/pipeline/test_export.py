@@ -168,10 +168,11 @@ def test_missing_clips_and_foreign_files_are_named(make_run: MakeRun, tmp_path: 
     run = replace(run, run=run.run.model_copy(update={"missing": lost}))
     (tmp_path / "out" / "cfg").mkdir(parents=True)
     (tmp_path / "out" / "cfg" / "old-0.mp4").touch()
+    (tmp_path / "out" / "cfg" / ".DS_Store").touch()
     (out,) = export.export_vbench(run, tmp_path / "out")
     assert "a cat-1.mp4" not in names(out.folder)
     assert any("0000, seed 8, is missing: NaN frames" in line for line in out.problems)
-    assert any("old-0.mp4" in line for line in out.problems)
+    assert any("1 other files, such as 'old-0.mp4'" in line for line in out.problems)
 
 
 def test_exporting_again_completes_and_gives_the_same_bytes(make_run: MakeRun, tmp_path: Path) -> None:
