@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from stg_eval import suites, weights
 from stg_eval.datasets import files
 from stg_eval.datasets.dataset import stratified
 from stg_eval.datasets.demo100 import PROMPTS
+from stg_eval.storage.walk import is_hidden
 from stg_eval.types import Case, StgEvalError
 
 LIST = Path(__file__).parent / "evalcrafter700.txt"
@@ -202,3 +207,21 @@ def test_every_prefix_holds_each_stratum_s_share() -> None:
         counts = Counter(kind for kind, _ in ordered[:n])
         for kind, share in (("a", 0.6), ("b", 0.3), ("c", 0.1)):
             assert abs(counts[kind] - share * n) <= 1
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1).filter(
+    lambda name: len(name.encode()) <= 251 and not is_hidden(name)
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(NAMES, min_size=1, max_size=3))
+@example({"a\rb", "a\nb", "=cmd", "-x", "ü" * 125, " lead"})
+def test_any_file_name_comes_back_as_the_id_of_its_case(names: set[str]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for colour, name in enumerate(sorted(names)):
+            Image.new("RGB", (2, 2), (colour, 0, 0)).save(folder / f"{name}.png", "PNG")
+        cases = read(folder)
+        assert {case.id for case in cases} == {f"{name}.png" for name in names}
+        assert all(Path(case.image or "").read_bytes() for case in cases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from stg_eval import suites
 from stg_eval.pipeline import export
@@ -215,3 +218,18 @@ def test_an_unwritable_folder_is_one_clear_line(make_run: MakeRun, tmp_path: Pat
     (tmp_path / "out").write_text("a file")
     with pytest.raises(StgEvalError, match="cannot write"):
         export.export_vbench(make_run(cases("a cat")), tmp_path / "out")
+
+
+PROMPTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=60)
+@given(st.sets(PROMPTS, min_size=1, max_size=4), st.integers(0, 24))
+@example({"a/b", "a\\b", "a_b", "a\nb", "..", ".", ".a", "x" * 300, "x" * 301, "é" * 200, "\0"}, 0)
+def test_any_prompt_has_a_file_name_of_its_own_that_a_disk_takes(prompts: set[str], index: int) -> None:
+    names = [export.vbench_name(prompt, index)[0] for prompt in prompts]
+    assert len(set(names)) == len(prompts)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            (Path(folder) / name).write_text(name, encoding="utf-8")
+        assert {path.name: path.read_text(encoding="utf-8") for path in Path(folder).iterdir()} == {n: n for n in names}
