@@ -21,7 +21,7 @@ from stg_eval.gate.outcome import Check, Outcome, Table
 from stg_eval.gate.pairing import Mismatch, NotComparable
 from stg_eval.metrics.paired.psnr import frame_psnr
 from stg_eval.metrics.paired.ssim import frame_ssim
-from stg_eval.storage import atomic, results
+from stg_eval.storage import atomic, lock, results
 from stg_eval.storage.inside import finding, inside
 from stg_eval.storage.record import first_problem, refuse_newer
 from stg_eval.storage.results import Results
@@ -67,20 +67,21 @@ class Golden(BaseModel):
 
 
 def is_golden(path: Path) -> bool:
-    return (path / HEADER).is_file()
+    return atomic.newest(path, HEADER).is_file()
 
 
 def update(folder: Path, run: Path, count: int) -> Outcome:
     """Keep the first `count` clips of each variant of a run as the golden ones."""
-    if folder.exists() and not is_golden(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_golden(folder) and (not folder.is_dir() or any(folder.glob("[!.]*"))):
         raise StgEvalError(f"{folder} exists and holds no golden frames; choose a new folder")
     found = results.load(run)
     kept = [row for _, rows in found.scores.groupby("variant", sort=False) for row in _rows(found, rows.head(count))]
     clips: list[GoldenClip] = []
     find = finding(found.store, {row["key"] for row in kept})
     try:
-        with atomic.replacing(folder) as partial:
-            (partial / "clips").mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.held(folder / ".lock", "choose another folder"), atomic.renewing(folder) as partial:
+            (partial / "clips").mkdir()
             for row in kept:
                 source = find(row["file"], row["key"])
                 target = Path("clips") / f"{len(clips):04d}{source.suffix}"
@@ -91,6 +92,8 @@ def update(folder: Path, run: Path, count: int) -> Outcome:
             record = Golden(format=FORMAT, suite=found.run.suite, model=found.run.model, clips=tuple(clips))
             text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
             (partial / HEADER).write_text(text, encoding="utf-8")
+        for path in {*(folder / "clips").glob("[0-9]" * 4 + ".*")} - {folder / clip.file for clip in clips}:
+            path.unlink()  # of more golden clips than these
     except OSError as error:
         raise StgEvalError(f"cannot write golden frames to {folder}: {error.strerror}") from error
     return Outcome(exit_code=0, headline=f"{len(clips)} golden clips written to {folder}")
@@ -162,7 +165,7 @@ def _gates(changes: Mapping[str, float]) -> dict[str, float]:
 def _load(folder: Path) -> Golden:
     """Raises StgEvalError for a header that is damaged or of a newer version."""
     try:
-        text = (folder / HEADER).read_bytes()
+        text = atomic.newest(folder, HEADER).read_bytes()
         refuse_newer(text, folder, FORMAT)
         return Golden.model_validate_json(text)
     except (OSError, ValueError) as error:
@@ -171,7 +174,7 @@ def _load(folder: Path) -> Golden:
 
 
 def _read_golden(folder: Path, clip: GoldenClip) -> np.ndarray:
-    path = inside(folder, clip.file)
+    path = atomic.newest(folder, inside(folder, clip.file).relative_to(folder.resolve()).as_posix())
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != clip.sha256:
         raise StgEvalError(
             f"golden clip {path} is missing or damaged; fetch it again, or write it with --update-baseline"

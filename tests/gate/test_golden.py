@@ -174,6 +174,23 @@ def test_damaged_and_newer_golden_folders_are_refused(kept: Path, make_clips: Cl
         golden.compare(kept, after)
 
 
+def test_golden_frames_killed_while_they_are_replaced_are_the_old_or_the_new(
+    kept: Path, make_clips: Clips, tmp_path: Path, killed_at: Callable[[Callable[[], object], int], bool]
+) -> None:
+    before, after = tmp_path / "before", make_clips("after", lambda i, frames: frames[::-1])
+    step, lived = 0, False
+    while not lived:
+        step += 2
+        golden.update(kept, before, 2)
+        lived = killed_at(lambda: golden.update(kept, after, 1), step)
+        verdicts = [golden.compare(kept, run).exit_code for run in (before, after)]
+        assert sorted(verdicts) == [0, 1]
+        golden.update(kept, after, 1)
+        assert sorted(path.name for path in kept.rglob("*")) == ["0000.mp4", "clips", "golden.json"]
+    assert step > 8
+    assert verdicts == [1, 0]
+
+
 def test_golden_frames_are_replaced_but_no_other_folder_is(kept: Path, make_clips: Clips, tmp_path: Path) -> None:
     after = make_clips("after", _one_level, cases=5)
     assert gate(kept, after, update_baseline=True, golden=4).exit_code == 0
