@@ -23,17 +23,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to, which takes the place of `path` when the block ends, and is removed when it fails.
 
     The temporary name is the writer's own and 17 bytes long, however long the name that it stands for: two processes
-    never share one, and a name of 255 bytes can be written. What is written may be a file or a folder; missing parents
-    are made. Raises OSError as the disk does; `path` is then as it was.
+    never share one, and a name of 255 bytes can be written. What is written is a file (of a folder: `renewing`);
+    missing parents are made. Raises OSError as the disk does; `path` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
         yield partial
-        if partial.is_dir() and path.is_dir():
-            _exchange(partial, path)
-        else:
-            partial.replace(path)
+        partial.replace(path)
     except BaseException:
         _remove(partial)
         raise
@@ -89,18 +86,6 @@ def sweep(folder: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(4)}.partial")
-
-
-def _exchange(partial: Path, path: Path) -> None:
-    """Put one folder in the place of another: a rename does not go over a folder that holds anything."""
-    old = _beside(path)
-    path.rename(old)
-    try:
-        partial.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    _remove(old)
 
 
 def _remove(path: Path) -> None:

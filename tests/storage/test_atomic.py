@@ -35,13 +35,24 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "old")]
 
 
-def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
-    path = tmp_path / "folder"
+def test_a_folder_is_renewed_and_what_else_is_in_it_stays(tmp_path: Path) -> None:
     for text in ("old", "new"):
-        with atomic.replacing(path) as partial:
-            partial.mkdir()
-            (partial / text).touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["folder", "folder/new"]
+        (tmp_path / "mine").write_text(text)
+        with atomic.renewing(tmp_path) as new:
+            (new / "deep").mkdir()
+            (new / "deep" / "file").write_text(text)
+    found = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {"mine": "new", "deep/file": "new"}
+
+
+def test_what_was_renewed_is_found_before_it_has_moved_and_moves_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / atomic.NEW).mkdir()
+    (tmp_path / atomic.NEW / "file").write_text("new")
+    (tmp_path / ".01234567.partial").mkdir()
+    assert atomic.newest(tmp_path, "file").read_text() == "new"
+    atomic.settle(tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "new")]
 
 
 def test_killed_writer_leaves_what_sweep_removes_and_nothing_of_others_goes(tmp_path: Path) -> None:
