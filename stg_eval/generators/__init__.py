@@ -40,6 +40,7 @@ MODELS: dict[str, str] = {
     "opensora": "stg_eval.generators.opensora.card",
     "ltx": "stg_eval.generators.ltx",
     "ltx13b": "stg_eval.generators.ltx13b",
+    "ltx2": "stg_eval.generators.ltx2",
     "cogvideox": "stg_eval.generators.cogvideox",
     "wan": "stg_eval.generators.wan",
     "wan14b": "stg_eval.generators.wan14b",

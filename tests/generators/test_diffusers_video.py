@@ -23,6 +23,7 @@ RANDOM = "random-weights(seed=0)"
 MODELS = [name for name in generators.MODELS if name not in ("tiny", "opensora")]
 SIZES = {"svd": (64, 64, 3), "mochi": (32, 48, 7), "ltx": (64, 64, 9), "cogvideox": (32, 48, 9), "wan": (32, 48, 5)} | {
     "ltx13b": (64, 64, 9),
+    "ltx2": (64, 64, 9),
     "wan14b": (32, 48, 5),
     "wan22": (32, 48, 5),
     "wan22-i2v": (32, 48, 5),
@@ -104,14 +105,16 @@ def test_every_card_has_the_presets_and_a_pinned_checkpoint(card: ModelCard) -> 
     assert card.presets["none"].guidance == Guidance()
     repository, _, revision = card.weights.partition("@")
     assert repository.count("/") == 1
-    assert len(revision) == 40 or (not revision and card.name in ("ltx13b", "wan14b", "wan22", "wan22-i2v", "hunyuan"))
+    assert len(revision) == 40 or (
+        not revision and card.name in ("ltx13b", "ltx2", "wan14b", "wan22", "wan22-i2v", "hunyuan")
+    )
 
 
 @pytest.mark.parametrize("card", cards(), ids=MODELS)
 def test_costs_order_as_the_work_does(card: ModelCard) -> None:
     none, cfg, stg = (generators.get(card.name).cost(card.presets[name].guidance) for name in ("none", "cfg", "stg"))
-    assert (none, cfg) == (1, 2)
-    assert (2 if card.presets["stg"].guidance.cfg_scale > 1 else 1) < stg < 4
+    assert (none, cfg) == (1, 3 if card.name == "ltx2" else 2)  # its modality guidance goes with CFG
+    assert (2 if card.presets["stg"].guidance.cfg_scale > 1 else 1) < stg <= 4
 
 
 def test_costs_are_the_counted_ones() -> None:
@@ -156,6 +159,29 @@ def test_clips_are_of_the_request_alone(load: Any, image: Path, name: str) -> No
     other, again = generator.generate([request(name, "cfg", image, seed=1), cfg])
     assert np.array_equal(again, alone)
     assert not np.array_equal(other, alone)
+
+
+def test_ltx_2_is_called_as_its_vendor_calls_it(load: Any, image: Path) -> None:
+    ltx2 = load("ltx2")
+    asked = request("ltx2", "vendor", image)
+    frames = ltx2.pipeline(
+        "a red ball",
+        negative_prompt="",
+        **{"height": 64, "width": 64, "num_frames": 9, "frame_rate": 24.0, "num_inference_steps": 2},
+        **{"guidance_scale": 3.0, "stg_scale": 1.0, "modality_scale": 3.0, "guidance_rescale": 0.7},
+        **{"audio_guidance_scale": 7.0, "audio_stg_scale": 1.0, "audio_modality_scale": 3.0},
+        audio_guidance_rescale=0.7,
+        spatio_temporal_guidance_blocks=[29],
+        generator=torch.Generator().manual_seed(asked.noise_seed),
+        output_type="np",
+    ).frames[0]
+    assert np.array_equal(ltx2.generate([asked])[0], generators.to_uint8(frames))
+
+
+@pytest.mark.parametrize("term", ["@0-0.5", "+stg-a[29]w1@0-0.5", "+stg-r[29]w1", "+apg", "+stg-a[1]w1+stg-a[2]w1"])
+def test_ltx_2_refuses_what_its_pipeline_does_not_do(term: str) -> None:
+    with pytest.raises(StgEvalError, match="takes cfg, one stg-a with layer numbers and rescale"):
+        generators.get("ltx2").cost(Guidance.parse(f"cfg3{term}"))
 
 
 def test_a_clip_that_is_not_finite_is_an_error_in_its_place(load: Any, image: Path) -> None:

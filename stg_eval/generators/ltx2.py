@@ -1,0 +1,250 @@
+"""LTX-2: text to video with sound, the one family that skips layers by default. Imports no torch.
+
+Its pipeline combines two streams, video and audio, in x0 space, each with scales of its own, and does so itself. So
+here a guidance becomes the pipeline's arguments: cfg, one ``stg-a[<layers>]w<z>`` and rescale, for both streams; every
+weak pass runs in full. What the pipeline has no argument for is refused. Clips are scored without their sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stg_eval.generators.diffusers_video import DiffusersModel, PipelineGenerator
+from stg_eval.generators.guidance.layers import LayerMap, stack
+from stg_eval.generators.loading import MEMORY_SETTINGS
+from stg_eval.generators.model import SMOKE, ModelCard, Preset
+from stg_eval.generators.random_weights import byte_tokenizer
+from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
+from stg_eval.weights import Weight
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT = Weight(
+    name="ltx2",
+    needed_by="model ltx2",
+    licence="LTX-2 Community License",
+    size=92_000_000_000,
+    repo="Lightricks/LTX-2",
+    files=(
+        "model_index.json",
+        "scheduler/*",
+        "tokenizer/*",
+        "text_encoder/*",
+        "connectors/*",
+        "transformer/*",
+        "vae/*",
+        "audio_vae/*",
+        "vocoder/*",
+    ),
+)
+
+
+def arguments(request: Request) -> dict[str, Any]:
+    """The guidance as the pipeline's own arguments; without CFG there is none of its other guidance either, which the
+    pipeline would run all the same."""
+    settings, guidance = dict(MODEL.card.settings) | dict(request.settings), request.guidance
+    layers = [int(layer) for layer in guidance.layers]
+    modality, audio = (settings[f"{name}_scale"] for name in ("modality", "audio_guidance"))
+    if guidance.cfg_scale == 1:
+        modality = audio = 1.0
+    return {
+        "prompt": request.case.prompt,
+        "negative_prompt": request.case.negative_prompt,
+        "frame_rate": request.fps,
+        "guidance_scale": guidance.cfg_scale,
+        "stg_scale": guidance.joint_scale,
+        "spatio_temporal_guidance_blocks": layers or None,
+        "guidance_rescale": guidance.rescale,
+        "modality_scale": modality,
+        "audio_guidance_scale": audio,
+        "audio_stg_scale": guidance.joint_scale,
+        "audio_guidance_rescale": guidance.rescale,
+        "audio_modality_scale": modality,
+    }
+
+
+def small() -> Any:
+    """See `DiffusersModel.small`."""
+    from diffusers import (
+        AutoencoderKLLTX2Audio,
+        AutoencoderKLLTX2Video,
+        FlowMatchEulerDiscreteScheduler,
+        LTX2Pipeline,
+        LTX2VideoTransformer3DModel,
+    )
+    from diffusers.pipelines.ltx2 import LTX2TextConnectors
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = {
+        "vocab_size": 258,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+    }
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=2)
+    heads: dict[str, Any] = {}
+    for stream in ("video", "audio"):
+        heads |= {
+            f"{stream}_connector_num_attention_heads": 4,
+            f"{stream}_connector_attention_head_dim": 8,
+            f"{stream}_connector_num_layers": 1,
+            f"{stream}_connector_num_learnable_registers": None,
+        }
+    return LTX2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, base_image_seq_len=1024, shift_terminal=0.1
+        ),
+        vae=AutoencoderKLLTX2Video(
+            latent_channels=4,
+            block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 16, 32),
+            layers_per_block=(1, 1, 1, 1, 1),
+            decoder_layers_per_block=(1, 1, 1, 1),
+            spatial_compression_ratio=32,
+            temporal_compression_ratio=8,
+        ),
+        audio_vae=AutoencoderKLLTX2Audio(
+            base_channels=4,
+            output_channels=2,
+            ch_mult=(1,),
+            num_res_blocks=1,
+            in_channels=2,
+            resolution=32,
+            latent_channels=2,
+            causality_axis="height",
+            mid_block_add_attention=False,
+            mel_bins=8,
+        ),
+        text_encoder=Gemma3ForConditionalGeneration(config),
+        tokenizer=byte_tokenizer(1024),
+        connectors=LTX2TextConnectors(
+            caption_channels=32,
+            text_proj_in_factor=2,
+            connector_rope_base_seq_len=32,
+            rope_theta=10000.0,
+            rope_double_precision=False,
+            causal_temporal_positioning=False,
+            rope_type="split",
+            **heads,
+        ),
+        transformer=LTX2VideoTransformer3DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            cross_attention_dim=16,
+            audio_in_channels=4,
+            audio_out_channels=4,
+            audio_num_attention_heads=2,
+            audio_attention_head_dim=4,
+            audio_cross_attention_dim=8,
+            num_layers=48,
+            caption_channels=32,
+            rope_double_precision=False,
+            rope_type="split",
+        ),
+        vocoder=LTX2Vocoder(
+            in_channels=16,
+            hidden_channels=32,
+            out_channels=2,
+            upsample_kernel_sizes=[4, 4],
+            upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+            output_sampling_rate=16000,
+        ),
+    )
+
+
+class LTX2Generator(PipelineGenerator):
+    """The pipeline guides itself."""
+
+    @contextmanager
+    def _guided(self, request: Request) -> Iterator[tuple[Any, torch.Generator]]:
+        import torch
+
+        self.model.check(request)
+        yield None, torch.Generator("cpu").manual_seed(request.noise_seed)
+
+    def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
+        """Raises StgEvalError: the pipeline does not show what it combines."""
+        raise StgEvalError(f"{self.model.card.name} combines its predictions itself and shows no views of a step")
+
+
+class LTX2(DiffusersModel):
+    """A model whose pipeline does all guidance itself."""
+
+    def check(self, request: Request) -> None:
+        """See `Model.check`; also refuses what the pipeline has no argument for."""
+        super().check(request)
+        self.cost(request.guidance)
+
+    def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
+        """See `Model.cost`: the weak pass runs in full, and modality guidance goes with CFG and takes one more."""
+        super().cost(guidance)  # refuses layers and scales that the model does not have
+        skip = guidance.skips[0] if guidance.skips else None
+        native = (
+            not guidance.windows()
+            and not (guidance.combine or guidance.auto or guidance.restart)
+            and len(guidance.skips) <= 1
+            and (skip is None or (skip.method == "stg-a" and not skip.unconditional))
+        )
+        if not native or any(not layer.isdecimal() for layer in guidance.layers):
+            takes = "takes cfg, one stg-a with layer numbers and rescale"
+            raise StgEvalError(f"{self.card.name} guides by its own pipeline, which {takes}, not {guidance}")
+        return 1.0 + 2 * (guidance.cfg_scale > 1) + bool(skip and skip.joint_scale)
+
+    def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> LTX2Generator:
+        """See `Model.load`."""
+        found = super().load(device=device, dtype=dtype, weights=weights, settings=settings)
+        return LTX2Generator(found.pipeline, self, device)
+
+
+MODEL = LTX2(
+    card=ModelCard(
+        name="ltx2",
+        title="LTX-2",
+        weights=CHECKPOINT.source,
+        task="text-to-video",
+        height=512,
+        width=768,
+        num_frames=121,
+        fps=24.0,
+        num_inference_steps=40,
+        dtype="bfloat16",
+        presets={
+            "none": Preset(Guidance.parse("none")),
+            "cfg": Preset(Guidance.parse("cfg3+rescale0.7")),
+            "stg": Preset(Guidance.parse("cfg3+stg-a[29]w1+rescale0.7"), source="its repository's default for 2.0"),
+            "vendor": Preset(Guidance.parse("cfg3+stg-a[29]w1+rescale0.7"), source="its repository's default for 2.0"),
+        },
+        settings={**MEMORY_SETTINGS, "modality_scale": 3.0, "audio_guidance_scale": 7.0},
+        tflops_per_pass=198.8,
+        num_layers=48,
+    ),
+    pipeline="LTX2Pipeline",
+    small=small,
+    arguments=arguments,
+    layer_map=LayerMap(model="LTX-2", layers=stack(joint="transformer_blocks")),
+    smoke={**SMOKE, "num_frames": 17},
+    checkpoints=(CHECKPOINT,),
+    size_multiple=32,
+    frames_multiple=8,
+)
