@@ -28,6 +28,8 @@ def missing(results: Results) -> list[str]:
     for column in results.columns:
         if column.kind == "clip" and column.name in results.scores:
             lines += _without_score(results, column)
+    if notes := results.run.notes:
+        lines.append(f"To know: {_listed(notes[:LISTED], len(notes))}")
     if len(results.variants) == 1:
         lines.append("One variant only: nothing is compared.")
     return lines
@@ -65,5 +67,5 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
-def _listed(named: list[str], count: int) -> str:
+def _listed(named: Sequence[str], count: int) -> str:
     return "; ".join(named) + (f"; and {count - len(named)} more." if count > len(named) else ".")

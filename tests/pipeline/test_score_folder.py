@@ -53,6 +53,7 @@ def test_every_kind_is_scored_and_conversions_are_said_on_every_run(score, tmp_p
             "/open.ts: nothing in the file shows where it ends, so it may have been cut",
         ]
         assert all(f"note: {note}" in err for note in record["notes"])
+        assert "deep.mp4: 10 to 8 bits a channel" in (tmp_path / "run" / "report" / "index.html").read_text()
         assert record["missing"] == []
 
 
