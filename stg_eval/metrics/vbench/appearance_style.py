@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact
+from stg_eval.metrics.vbench import DIMENSION, VERSION, exact
 from stg_eval.metrics.vbench.background_consistency import CLIP_B_32
 from stg_eval.metrics.vbench.prompts import auxiliary
 from stg_eval.storage.video import VideoInfo
@@ -58,16 +58,17 @@ class AppearanceStyle:
         ids = clip.tokens(self._vocabulary, style, LENGTH).to(self._device)
         with exact():
             self._style = F.normalize(self._text(input_ids=ids).text_embeds, dim=-1)
-        self._size = batch_size(clip.SIZE, clip.SIZE, self._device)
         self._scores: list[Tensor] = []
 
     def update(self, frames: np.ndarray) -> None:
         import torch
         from torch.nn import functional as F
 
+        from stg_eval.metrics.vbench.clip import BATCH
+
         with exact():
-            for start in range(0, len(frames), self._size):
-                images = torch.stack([preprocess(frame) for frame in frames[start : start + self._size]])
+            for start in range(0, len(frames), BATCH):
+                images = torch.stack([preprocess(frame) for frame in frames[start : start + BATCH]])
                 features = F.normalize(self._vision(pixel_values=images.to(self._device)).image_embeds, dim=-1)
                 self._scores.append((self._scale * features @ self._style.T)[:, 0])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VERSION, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 from stg_eval.weights import Weight
@@ -37,18 +37,16 @@ class BackgroundConsistency:
         self.signature = f"background_consistency|vbench{VERSION}|clip-vit-b-32:{checkpoint.fingerprint}|float32|v1"
 
     def begin(self, video: VideoInfo, case: Case | None) -> None:
-        from stg_eval.metrics.vbench.clip import SIZE
         from stg_eval.metrics.vbench.consistency import Similarities
 
         self._similarities = Similarities()
-        self._size = batch_size(SIZE, SIZE, self._device)
 
     def update(self, frames: np.ndarray) -> None:
-        from stg_eval.metrics.vbench.clip import preprocess
+        from stg_eval.metrics.vbench.clip import BATCH, preprocess
 
         with exact():
-            for start in range(0, len(frames), self._size):
-                images = preprocess(to_tensor(frames[start : start + self._size], self._device))
+            for start in range(0, len(frames), BATCH):
+                images = preprocess(to_tensor(frames[start : start + BATCH], self._device))
                 self._similarities.update(self._network(pixel_values=images).image_embeds)
 
     def end(self) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import sys
 import types
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from stg_eval.metrics.decoding import score_clips
-from stg_eval.metrics.vbench import dino, import_vbench
+from stg_eval.metrics.vbench import camera_motion, dino, import_vbench
 from stg_eval.metrics.vbench.i2v_subject import I2VSubject
-from stg_eval.types import Case
+from stg_eval.types import Case, StgEvalError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the official loops warn a lot
 
@@ -58,3 +62,71 @@ def test_a_clip_without_its_image_says_so(dino_file, make_clip) -> None:
     assert outcome.problems == {
         "it": "i2v_subject compares a clip with the image that it started from, and there is none"
     }
+
+
+@pytest.fixture
+def official_camera(official, monkeypatch) -> Any:
+    """The official module; what it imports for drawing tracks is in no package."""
+    official("utils")
+    for name in ("", ".cotracker", ".cotracker.utils", ".cotracker.utils.visualizer"):
+        stub = types.ModuleType(f"vbench2_beta_i2v.third_party{name}")
+        stub.Visualizer = None  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    return import_vbench("vbench2_beta_i2v.camera_motion")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edges=st.lists(st.tuples(*[st.sampled_from([-9, -3, 0, 2, 3, 9])] * 2), min_size=4, max_size=4))
+def test_motions_are_the_official_ones(official_camera, edges) -> None:
+    """At both sides of the threshold of 2.56 pixels at 512."""
+    predictor = object.__new__(official_camera.CameraPredict)
+    predictor.grid_size, predictor.number_points, predictor.scale = 10, 1, 512
+    start, last = np.zeros((10, 10, 2), np.int64), np.zeros((10, 10, 2), np.int64)
+    for place, move in zip(((0, 5), (9, 5), (5, 0), (5, 9)), edges, strict=True):
+        last[place] = move
+    expected = {motion for motion in predictor.camera_classify(start, last) if motion != "None"}
+    assert camera_motion.motions(last - start, 512) == expected
+
+
+def test_what_is_asked_of_the_camera_is_read_as_officially(official_camera) -> None:
+    for words, motion in camera_motion.MOTIONS.items():
+        prompt = f"a street at night, {words}"
+        assert camera_motion.asked(prompt) == motion == official_camera.get_type(prompt)
+    with pytest.raises(StgEvalError, match=r"camera pans left.*not 'a street'"):
+        camera_motion.asked("a street")
+
+
+def tracker_state(shapes: dict[str, list[int]]) -> dict[str, Any]:
+    """Tensors that anyone can draw again; moves are small, since the sines of large ones would enlarge any rounding."""
+    import torch
+
+    rng, state = np.random.default_rng(0), {}
+    for name in sorted(shapes):
+        shape = tuple(shapes[name])
+        value = rng.normal(size=shape) / math.sqrt(math.prod(shape[1:]) if len(shape) > 1 else 100)
+        if len(shape) == 1 and name.endswith("weight"):
+            value = value + 1  # of a normalisation
+        state[name] = torch.from_numpy(np.asarray(0.003 * value if "flow_head" in name else value, np.float32))
+    return state
+
+
+def moving_blocks(num_frames: int) -> np.ndarray:
+    blocks = np.random.default_rng(num_frames).integers(0, 256, (num_frames, 3, 6, 7))
+    return np.kron(blocks, np.ones((1, 1, 16, 16))).astype(np.float32)
+
+
+def test_tracks_are_the_original_s() -> None:
+    """Recorded from facebookresearch/co-tracker's cotracker2 made shallow: nine frames are two windows."""
+    import torch
+
+    from stg_eval.metrics.vbench.cotracker import CoTracker, Tracks
+
+    recorded = json.loads((Path(__file__).parents[1] / "golden" / "cotracker.json").read_text())
+    network = CoTracker(tracker_state(recorded["shapes"])).eval()
+    with torch.inference_mode():
+        tracks = Tracks(network, 10)
+        tracks.update(torch.from_numpy(moving_blocks(9)))
+        start, last = tracks.end()
+    assert np.allclose(start.numpy(), recorded["start"], atol=1e-3)
+    assert np.allclose(last.numpy(), recorded["last"], atol=5e-3)
+    assert np.abs(last.numpy() - start.numpy()).max() > 0.05
