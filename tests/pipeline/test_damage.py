@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_out_of_memory_halves_the_batch_and_changes_no_result(
     assert table(tmp_path) == table(whole)
     assert sizes.count(4) == 1, "the size that fits is remembered"
     assert any("out of memory: batches of 2 instead of 4" in line for line in caplog.messages)
+
+
+def test_a_damaged_clip_is_neither_shown_nor_exported_and_verify_lets_the_same_command_make_it_again(
+    tmp_path: Path, whole: Path, run_cli: Callable
+) -> None:
+    results(tmp_path)
+    victim = sorted((tmp_path / "store" / "clips").rglob("*.mp4"))[3]
+    before = victim.read_bytes()
+    victim.write_bytes(flip(before))
+    assert run_cli("report", tmp_path / "run", "--output", tmp_path / "report").code == 0
+    assert "its bytes are not those that were stored" in (tmp_path / "report" / "index.html").read_text()
+    answer = run_cli("export", "vbench", tmp_path / "run", tmp_path / "videos")
+    assert answer.code == 2
+    assert f"{victim}: its bytes are not those that were stored" in answer.err
+    assert run_cli("store", "verify", tmp_path / "store").code == 1
+    assert results(tmp_path).run.missing == ()
+    assert victim.read_bytes() == before
+    assert table(tmp_path) == table(whole)
 
 
 @pytest.mark.parametrize("count", [2, 3])
