@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stg_eval.statistics.counting import counted
 from stg_eval.storage import atomic, csv_text, results
 from stg_eval.storage.record import RunRecord, first_problem, refuse_newer
-from stg_eval.storage.results import Column
+from stg_eval.storage.schema import Column, check, read_scores
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
 from stg_eval.version import __version__
@@ -185,8 +185,8 @@ def _read(path: Path) -> Snapshot:
             text = _unpack(file, "header.json", HEADER_BYTES)
             refuse_newer(text, path, FORMAT)
             header = Header.model_validate_json(text)
-            scores = results.read_scores(io.BytesIO(_unpack(file, "scores.csv", SCORES_BYTES)), header.columns)
-            results.check(header.run, header.columns, scores)
+            scores = read_scores(io.BytesIO(_unpack(file, "scores.csv", SCORES_BYTES)), header.columns)
+            check(header.run, header.columns, scores)
             features = {name: _array(file, number, len(scores)) for number, name in enumerate(header.features)}
         lacking = {entry.extractor for entry in header.run.features.values()} - features.keys()
         if lacking:
