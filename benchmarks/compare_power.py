@@ -38,6 +38,8 @@ from stg_eval.generators.tiny import card as tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
 from stg_eval.metrics.decoding import score_clips
 from stg_eval.metrics.linear import use_onednn
+from stg_eval.metrics.paired.psnr import frame_psnr
+from stg_eval.metrics.paired.ssim import frame_ssim
 from stg_eval.pipeline import estimates, score
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.pipeline.run import describe
@@ -148,7 +150,6 @@ class Bench:
         self.requests = plan.requests[GUIDANCE]
         self.loaded = load_metrics(plan.metrics, "cpu")
         self.store = state / "store"
-        self.record = describe(plan, self.store, "cpu") | {"missing": []}
         real = open_dataset(plan.suite).reference()
         assert real is not None
         wanted = {c.name: self.loaded[c.name] for c in plan.metrics if c.needs_reference}
@@ -156,7 +157,8 @@ class Bench:
         setup = Setup(self.store, "cpu", "pyav")
         with Store(self.store) as store, executors.start("local", setup, self.loaded) as does:
             score.reference_features(real, wanted, store, does)
-        self.record["features"] = estimates.features_record(plan.metrics, self.loaded, real)
+        features = estimates.features_record(plan.metrics, self.loaded, real)
+        self.record = describe(plan, self.store, "cpu").model_copy(update={"features": features})
         self.pools: dict[str, dict[str, np.ndarray]] = {}
 
     def pool(self, condition: str) -> dict[str, np.ndarray]:
@@ -257,7 +259,7 @@ class Bench:
         self.pool(condition)
         files = [self.state / f"{name.replace(' ', '-')}-0000.frames.npy" for name in (condition, GOOD)]
         clips = list(zip(*(np.load(file)[:48] for file in files), strict=True))
-        found = [golden.judge_frames(golden.frame_psnr(a, b), golden.frame_ssim(a, b), golden.GATES) for a, b in clips]
+        found = [golden.judge_frames(frame_psnr(a, b), frame_ssim(a, b), golden.GATES) for a, b in clips]
         return sum(not passed for _, passed in found), len(clips)
 
     def report(self, trials: dict[str, list[dict[str, str]]]) -> str:
@@ -265,7 +267,7 @@ class Bench:
         names = [name for name in (*(c.name for c in self.plan.metrics), MOVED) if name in trials[OTHER_KERNELS][0]]
         lines = [
             f"Embedded model ({self.plan.card.weights}), {GUIDANCE}, {STEPS} steps, n = {N}, "
-            f"default margins and level; {provenance('cpu')['packages']}",
+            f"default margins and level; {dict(provenance('cpu').packages)}",
             "",
             "| Run under test | Comparisons | Exit code 1 | " + " | ".join(names) + " | Golden clips refused |",
             "| --- " * (len(names) + 4) + "|",
