@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +188,26 @@ def test_large_clips_lie_beside_the_page(tmp_path: Path, make_results: Callable[
     assert sheets == ""
     for clip, file in zip(data["clips"], results.scores.file, strict=True):
         assert (page.parent / clip["file"]).read_bytes() == (tmp_path / "store" / file).read_bytes()
+
+
+@pytest.mark.parametrize(("size", "drawn"), [(96, True), (400, False)])
+def test_what_no_browser_plays_is_drawn_or_said(
+    tmp_path: Path, make_results: Callable[..., Results], size: int, drawn: bool
+) -> None:
+    path = tmp_path / "clip.wmv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("wmv2", rate=8)
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for i in range(16):
+            frame = np.full((size, size, 3), 15 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    results = make_results(tmp_path, pairs=1, variants={"mine": "1 file"}, clips=True, run={"baseline": None})
+    results.scores["file"], results.scores["key"] = str(path), file_key(path)
+    data, sheets = page_data(write_page([results], tmp_path / "store", tmp_path / "out" / "index.html"))
+    assert bool(sheets) == drawn == ("cols" in (data["clips"] or [{}])[0])
+    problems = [cell.get("problem", "") for cell in data["runs"][0]["pairs"][0]["cells"]]
+    assert ["no browser plays wmv2 in a .wmv file" in problem for problem in problems] == [not drawn]
 
 
 @pytest.mark.parametrize("name", ["a b#1.mp4", "ü" * 125 + "x.mp4"], ids=["short", "255 bytes"])

@@ -36,6 +36,8 @@ from stg_eval.types import StgEvalError
 
 SHEET_PIXELS = 1 << 17
 """A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64)."""
+PLAYED = {"h264", "vp8", "vp9", "av1"}, {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
+"""Codecs and kinds of files that browsers play; others become sheets up to 16 times that size."""
 SCRIPTS = ("clips.js", "grid.js", "page.js")
 
 
@@ -97,12 +99,16 @@ class _Shelf:
     def _add(self, path: Path) -> int:
         info = probe(path)
         clip: dict[str, Any]
-        if info.height * info.width * info.num_frames <= SHEET_PIXELS:
+        codec, suffix = info.codec.split()[0], path.suffix.lower()
+        played = codec in PLAYED[0] and suffix in PLAYED[1]
+        if info.height * info.width * info.num_frames <= SHEET_PIXELS * (1 if played else 16):
             frames = read_video(path)
             data, columns = sheet(frames)
             clip = {"n": len(frames), "cols": columns, "at": self._length, "length": len(data)}
             self.sheets.append(data)
             self._length += len(data)
+        elif not played:
+            raise StgEvalError(f"no browser plays {codec} in a {suffix} file; look at it in a player")
         else:
             name = self._beside(path)
             clip = {"n": info.num_frames, "file": f"clips/{quote(name)}"}
