@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,11 @@ def column_of(card: MetricCard, signature: str) -> Column:
     names = ("name", "title", "short", "higher_is_better", "scale", "digits", "note", "kind", "filter")
     paired = card.load_pair is not None
     return Column(signature=signature, paired=paired, **{name: getattr(card, name) for name in names})
+
+
+def missing_column(card: MetricCard) -> Column:
+    """Return the column of a metric that could not be loaded."""
+    return replace(column_of(card, f"{card.name}|not scored"), kind="missing")
 
 
 def cells(

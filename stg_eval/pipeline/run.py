@@ -81,7 +81,7 @@ def run(
         )
     cells += estimates.not_scored(unloaded, [variant.name for variant in plan.variants])
     columns = estimates.columns((*plan.metrics, *plan.pairs), every, cells)
-    columns += tuple(estimates.column_of(c, f"{c.name}|not scored") for c in asked.cards if c.name in unloaded)
+    columns += tuple(estimates.missing_column(card) for card in asked.cards if card.name in unloaded)
     record = describe(asked, store_path, device).model_copy(
         update={
             "missing": _missing(plan, lost),

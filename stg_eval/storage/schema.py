@@ -30,9 +30,10 @@ class Column:
     digits: int
     signature: str
     note: str
-    kind: Literal["clip", "set", "total", "pair"]
+    kind: Literal["clip", "set", "total", "missing", "pair"]
     """"clip": every clip has a value in scores.csv. "set": only the set has one; scores.csv says which clips count.
-    "total": a sum of other metrics, which has no column there. "pair": of the gate alone, every pair has a value."""
+    "total": a sum of other metrics; "missing": its weights were not here: neither has a column there. "pair": of the
+    gate alone, every pair has a value."""
     filter: str = ""
     """The metric that says which clips this one counts, see `stg_eval.statistics.counting.Counting`."""
     paired: bool = False
