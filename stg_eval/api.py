@@ -232,7 +232,7 @@ def _plan(
 
 
 def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bool = False) -> Finished:
-    """The plans run, or forecast; in `folder` below runs/ unless there is an --output."""
+    """Return the plans run, or forecast; in `folder` below runs/ unless there is an --output."""
     store = Path(o["store"])
     if o["dry_run"]:
         return Finished(table="\n\n".join(forecast(plan, store) for plan in plans))
@@ -261,7 +261,7 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
 
 
 def _shared(plans: Sequence[Plan], o: options.Making) -> Finished:
-    """A share of the plans, in a store that `stg-eval store merge` joins with the others."""
+    """Return a share of the plans, in a store that `stg-eval store merge` joins with the others."""
     match = re.fullmatch(r"(\d+)/(\d+)", o["shard"])
     if not match:
         raise StgEvalError(f"--shard {o['shard']} cannot be read; write it like 2/8, the second of eight")
@@ -319,13 +319,13 @@ def _settings(settings: options.Settings) -> dict[str, Any]:
 
 
 def _names(names: str | Sequence[object]) -> tuple[str, ...]:
-    """Each name once, of "a,b" or of ["a", "b"]."""
+    """Return each name once, of "a,b" or of ["a", "b"]."""
     listed = re.split(r",(?![^\[{]*[\]}])", names) if isinstance(names, str) else map(str, names)
     return tuple(dict.fromkeys(name.strip() for name in listed if name.strip()))
 
 
 def _device(name: str) -> str:
-    """`auto` resolved, and any other name tried out. Raises StgEvalError."""
+    """Return `auto` resolved, and any other name tried out. Raises StgEvalError."""
     import torch
 
     if name == "auto":

@@ -42,7 +42,7 @@ def check(name: str) -> None:
 
 
 def driver_device(name: str, device: str) -> str:
-    """Where the driver's own copy of the metrics goes: it only asks it for signatures, unless it does the tasks."""
+    """Say where the driver's own copy of the metrics goes: it only asks it for signatures, unless it does the tasks."""
     return device if name == "local" else "cpu"
 
 

@@ -120,7 +120,8 @@ class Ray:
             actor.coming = actor.handle.ready.remote()
 
     def _result(self, actor: Actor, ref: Any) -> Result | StgEvalError | None:
-        """A task's result; None where its actor died. Ray restarts that one; until it answers it gets no work."""
+        """Return a task's result; None where its actor died. Ray restarts that one; until it answers it gets no
+        work."""
         try:
             found: Result | StgEvalError = self._ray.get(ref)
             return found

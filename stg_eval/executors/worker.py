@@ -149,8 +149,8 @@ class Worker:
         ]
 
     def _attempt(self, batch: tuple[Request, ...]) -> list[np.ndarray | StgEvalError]:
-        """Frames, or what went wrong, for each request. A batch that does not fit in memory is halved until it does,
-        and so is one that fails: seeds belong to requests, so the clips stay the same."""
+        """Return frames, or what went wrong, for each request. A batch that does not fit in memory is halved until it
+        does, and so is one that fails: seeds belong to requests, so the clips stay the same."""
         assert self._generator is not None
         for _ in range(TRIES if len(batch) == 1 else 1):
             try:

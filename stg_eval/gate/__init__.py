@@ -37,8 +37,8 @@ def gate(
     junit_file: Path | None = None,
     summary_file: Path | None = None,
 ) -> Outcome:
-    """`stg-eval compare BASELINE RUN`: compare, write the outputs that are asked for, say how to exit. Never raises
-    StgEvalError for what is wrong with the two sides: that is exit code 2 or 3, in every output.
+    """Return `stg-eval compare BASELINE RUN`: compare, write the outputs that are asked for, say how to exit. Never
+    raises StgEvalError for what is wrong with the two sides: that is exit code 2 or 3, in every output.
 
     Args:
         baseline: a baseline file, a run folder, or a folder of golden frames.

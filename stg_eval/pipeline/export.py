@@ -240,7 +240,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _write_submission(path: Path, evaluated: Mapping[str, Any]) -> None:
-    """Pack one <dimension>_eval_results.json a dimension at the top of a zip file; same scores, same bytes."""
+    """Return Pack one <dimension>_eval_results.json a dimension at the top of a zip file; same scores, same bytes."""
     try:
         with atomic.replacing(path) as partial, zipfile.ZipFile(partial, "w") as bundle:
             for dimension, found in evaluated.items():

@@ -141,7 +141,7 @@ def check_output(output: Path, plan: Plan) -> None:
 
 
 def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
-    """Variant -> requests whose clip is not in the store; requests for one clip count once."""
+    """Map variant -> requests whose clip is not in the store; requests for one clip count once."""
     found = {}
     for variant in plan.variants:
         requests = {r.key: r for r in plan.requests[variant.name]}
@@ -151,7 +151,7 @@ def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
 
 
 def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
-    """Everything that was asked for, and with what it was made."""
+    """Return everything that was asked for, and with what it was made."""
     first = plan.requests[plan.baseline][0]
     return RunRecord(
         suite=plan.suite.name,
@@ -203,8 +203,8 @@ def _fill(
 
 
 def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...]]:
-    """Key -> the batch in which its clip is made, for those of share `index` of `count`: every `count`-th batch of each
-    variant, so what is compared pair by pair is made in one share."""
+    """Map key -> the batch in which its clip is made, for those of share `index` of `count`: every `count`-th batch of
+    each variant, so what is compared pair by pair is made in one share."""
     found: dict[str, tuple[Request, ...]] = {}
     seen: set[str] = set()
     for variant in plan.variants:
@@ -218,7 +218,7 @@ def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...
 
 
 def _absent(store: Store, batches: Mapping[str, tuple[Request, ...]]) -> list[Generate]:
-    """What makes the clips that the store lacks. One that it once had comes back with its whole batch around it."""
+    """Say what makes the clips that the store lacks. One that it once had comes back with its whole batch around it."""
     there, recorded = store.present(list(batches)), store.recorded(list(batches))
     tasks = []
     for batch in {id(batch): batch for batch in batches.values()}.values():
@@ -287,7 +287,7 @@ def _unlike(table: pd.DataFrame, problems: Mapping[tuple[int, str], str]) -> lis
 
 
 def _lost(plan: Plan, store: Store, outcome: Outcome) -> dict[str, str]:
-    """Key -> why, for every clip that was asked for and is not there: what was expected less what there is."""
+    """Map key -> why, for every clip that was asked for and is not there: what was expected less what there is."""
     keys = list({r.key: None for requests in plan.requests.values() for r in requests})
     there = store.present(keys) - outcome.missing.keys()
     gone = "its file went from the store while the run went on; run the same command again"

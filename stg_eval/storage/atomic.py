@@ -72,7 +72,7 @@ def settle(folder: Path) -> None:
 
 
 def newest(folder: Path, name: str) -> Path:
-    """The file of that name in a folder that `renewing` renews."""
+    """Return the file of that name in a folder that `renewing` renews."""
     new = folder / NEW / name
     return new if new.is_file() else folder / name
 

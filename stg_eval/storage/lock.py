@@ -12,7 +12,7 @@ from stg_eval.types import StgEvalError
 
 
 def take(file: Path, otherwise: str, *, wait: bool = False) -> int:
-    """Hold the lock until the returned handle is closed (`os.close`).
+    """Return Hold the lock until the returned handle is closed (`os.close`).
 
     Raises StgEvalError with the holder's process id and what to do `otherwise`, unless it is to `wait`; OSError as the
     disk does.
@@ -38,7 +38,7 @@ def take(file: Path, otherwise: str, *, wait: bool = False) -> int:
 
 @contextmanager
 def held(file: Path, otherwise: str, *, wait: bool = False) -> Iterator[None]:
-    """`take` for the length of a block, after which the file is gone."""
+    """Return `take` for the length of a block, after which the file is gone."""
     handle = take(file, otherwise, wait=wait)
     try:
         yield

@@ -50,14 +50,15 @@ CLIP_COLUMNS = ("sha256", "num_frames", "height", "width", "fps", "encoding", "s
 
 
 def clip_name(key: str) -> str:
-    """Where a clip lies in its store. Raises StgEvalError for what is no key (a store may come from anywhere)."""
+    """Say where a clip lies in its store. Raises StgEvalError for what is no key (a store may come from anywhere)."""
     if not re.fullmatch("[0-9a-f]{64}", key):
         raise StgEvalError(f"the store holds a clip under {key!r}, which is no key of a request; it is damaged")
     return f"clips/{key[:2]}/{key}.mp4"
 
 
 def damage(path: Path, sha256: str) -> str | None:
-    """What is wrong with the bytes of a stored clip, in one line without its path; None if they are those recorded."""
+    """Say what is wrong with the bytes of a stored clip, in one line without its path; None if they are those
+    recorded."""
     try:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -116,8 +117,8 @@ class Store:
         self._release()
 
     def _claim(self, alone: bool) -> int | None:
-        """The lock; None where another has it and made the database, which is all that a lock is needed for beside
-        another."""
+        """Return the lock; None where another has it and made the database, which is all that a lock is needed for
+        beside another."""
         try:
             return lock.take(self.path / "lock", "give another --store")
         except StgEvalError:
@@ -131,7 +132,7 @@ class Store:
             self._lock = None
 
     def clip_file(self, request: Request) -> Path:
-        """Where the request's clip belongs, written or not; its folder is there."""
+        """Say where the request's clip belongs, written or not; its folder is there."""
         file = self.path / clip_name(request.key)
         with self._explained():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -154,16 +155,17 @@ class Store:
             self._db.executemany(f"INSERT OR REPLACE INTO clips VALUES ({','.join('?' * 11)})", rows)
 
     def clips(self, keys: Sequence[str]) -> dict[str, Clip]:
-        """Key -> recorded clip, for those whose file is still there and has its size; others count as never made."""
+        """Map key -> recorded clip, for those whose file is still there and has its size; others count as never
+        made."""
         query = f"SELECT key, bytes, {', '.join(CLIP_COLUMNS)} FROM clips WHERE key IN ({{}})"
         return {clip.key: clip for size, clip in map(_clip, self._lookup(query, keys)) if self._size(clip.file) == size}
 
     def recorded(self, keys: Sequence[str]) -> set[str]:
-        """Those keys under which a clip was once recorded, whatever became of its file."""
+        """Return those keys under which a clip was once recorded, whatever became of its file."""
         return {key for (key,) in self._lookup("SELECT key FROM clips WHERE key IN ({})", keys)}
 
     def all_clips(self) -> Iterator[Clip]:
-        """Every recorded clip in the order of keys, whatever became of its file."""
+        """Yield every recorded clip in the order of keys, whatever became of its file."""
         query = f"SELECT key, bytes, {', '.join(CLIP_COLUMNS)} FROM clips WHERE key > ? ORDER BY key LIMIT 500"
         last = ""
         while True:
@@ -175,7 +177,7 @@ class Store:
             last = rows[-1][0]
 
     def present(self, keys: Sequence[str]) -> set[str]:
-        """Those keys that `clips` would give, without reading what is known of them."""
+        """Return those keys that `clips` would give, without reading what is known of them."""
         found = self._lookup("SELECT key, bytes FROM clips WHERE key IN ({})", keys)
         return {key for key, size in found if self._size(clip_name(key)) == size}
 
@@ -206,17 +208,17 @@ class Store:
             )
 
     def scores(self, keys: Sequence[str], metric: str) -> dict[str, float]:
-        """Key -> value for those keys that have one; nan where the metric is not defined for the clip."""
+        """Map key -> value for those keys that have one; nan where the metric is not defined for the clip."""
         found = self._lookup("SELECT key, value FROM scores WHERE metric = ? AND key IN ({})", keys, metric)
         return {key: float("nan") if value is None else value for key, value in found}
 
     def features(self, keys: Sequence[str], extractor: str) -> dict[str, np.ndarray]:
-        """Key -> float32 [D] for those keys that have features of this extractor."""
+        """Map key -> float32 [D] for those keys that have features of this extractor."""
         found = self._lookup("SELECT key, data FROM features WHERE extractor = ? AND key IN ({})", keys, extractor)
         return {key: np.frombuffer(data, "<f4") for key, data in found}
 
     def with_features(self, keys: Sequence[str], extractor: str) -> set[str]:
-        """Those keys that have features of this extractor, without reading them."""
+        """Return those keys that have features of this extractor, without reading them."""
         query = "SELECT key FROM features WHERE extractor = ? AND key IN ({})"
         return {key for (key,) in self._lookup(query, keys, extractor)}
 

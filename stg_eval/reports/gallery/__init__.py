@@ -48,7 +48,8 @@ def write_page(results: Sequence[Results], store_root: Path, out: Path) -> Path:
 
 
 def page_of(results: Sequence[Results], store_root: Path, folder: Path) -> str:
-    """Compose the page of one or more runs, to be put into `folder`; its large clips are put there now, in clips/.
+    """Return Compose the page of one or more runs, to be put into `folder`; its large clips are put there now, in
+    clips/.
 
     `store_root` is where the files named in `Results.scores` lie, for runs whose own store is gone. Clips that cannot
     be read say so in their place.
