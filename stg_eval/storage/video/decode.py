@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
+from stg_eval.storage.video.h264 import starts_between
 from stg_eval.storage.video.info import UnreadableVideo, VideoInfo
 from stg_eval.storage.video.opening import complaints, count_frames, opened
 from stg_eval.storage.video.pixels import Conversion
@@ -30,14 +32,20 @@ def decode(path: Path, chunk: int) -> Iterator[Any]:
     buffer = np.empty(0, np.uint8)
     with opened(path) as (container, stream):
         expected, counted, notes = count_frames(path, stream)
-        listen = complaints if stream.codec_context.name in ONLY_LOGGED else partial(nullcontext, ())
-        if listen is complaints or stream.width * stream.height < SMALL_FRAME:
-            stream.codec_context.thread_count = 1
+        codec = stream.codec_context.name
+        listen = complaints if codec in ONLY_LOGGED else partial(nullcontext, ())
+        source = container.demux(stream)
+        first = next(source)
+        open_start = codec == "h264" and starts_between(first, stream.codec_context.extradata or b"")
+        if open_start or codec in ONLY_LOGGED or stream.width * stream.height < SMALL_FRAME:
+            stream.codec_context.thread_count = 1  # threads tell of an error late, and at another packet
         else:
             stream.thread_type = "AUTO"
-        for packet in container.demux(stream):
+        for packet in chain((first,), source):
             packets += packet.size > 0
             skipped += packet.is_discard
+            leading = open_start and (packet.pts or 0) < (first.pts or 0)
+            lost += leading and not packet.is_discard
             if packet.is_corrupt:
                 raise UnreadableVideo(path, f"damaged behind frame {seen}")
             try:
@@ -46,15 +54,18 @@ def decode(path: Path, chunk: int) -> Iterator[Any]:
                 if logged:
                     raise UnreadableVideo(path, f"damaged behind frame {seen} ({logged[0][2].strip()})")
             except av.FFmpegError as error:
-                if seen or packet.is_keyframe or counted:
+                between = seen == 0 and (open_start or not (packet.is_keyframe or counted))
+                if not leading and not between:
                     raise UnreadableVideo(path, f"damaged behind frame {seen} ({error.strerror})") from error
-                lost += 1  # a recording that starts between two key frames
+                lost += not leading and not packet.is_discard
                 continue
             for frame in frames:
                 if convert is None:
                     convert = Conversion(path, frame)
                     if lost:
-                        notes.append(f"starts between key frames: its first {lost} pictures cannot be decoded")
+                        notes.append(
+                            f"starts between key frames: its first {lost} pictures need some that are not there"
+                        )
                     size = frame.height, frame.width
                     info = _info(path, container, stream, frame, convert, expected - lost, notes)
                     chunk = max(1, min(chunk, CHUNK_BYTES // (info.height * info.width * 3)))
@@ -75,7 +86,7 @@ def decode(path: Path, chunk: int) -> Iterator[Any]:
     if filled:
         yield buffer[:filled]
     # An edit list discards frames on purpose; MPEG-4 in AVI has packets for pictures that were never coded.
-    found = packets if info.codec.startswith("mpeg4") else seen + skipped
+    found = packets if info.codec.startswith("mpeg4") else seen + skipped + lost
     if counted and found < expected:
         raise UnreadableVideo(path, f"truncated: {found} of {expected} frames could be decoded")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -138,3 +139,35 @@ def test_chunks_of_large_frames_are_cut_to_64_mib(tmp_path, monkeypatch, noise):
     path = tmp_path / "clip.mp4"
     write_video(path, noise(), 8, "vp9-lossless")
     assert [len(c) for c in read_frames(path)] == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (480, 640)])
+def test_a_clip_copied_out_of_a_longer_one_is_read_as_opencv_reads_it(
+    tmp_path, noise, encode_with, suffix, height, width
+):
+    """From a key frame whose neighbours before it need pictures that are not there (an open group of pictures)."""
+    options = {
+        "x264-params": "open-gop=1:keyint=8:bframes=3:b-adapt=0:scenecut=0:repeat-headers=1",
+        "preset": "ultrafast",
+    }
+    long, path = tmp_path / "long.mkv", tmp_path / f"clip{suffix}"
+    plane = noise(1, height, width + 24)[0]
+    with av.open(str(long), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for i in range(24):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane[:, i : i + width]), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(long)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        start = [i for i, packet in enumerate(packets) if packet.is_keyframe][1]
+        assert packets[start + 1].pts < packets[start].pts
+        offset = packets[start].dts
+        for packet in packets[start:]:
+            packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, stream
+            target.mux_one(packet)
+    assert np.array_equal(read_video(path)[8:], opencv(path)[8:])
+    assert len(read_video(path)) == len(opencv(path))
