@@ -63,6 +63,10 @@ class DiffusersModel(Model):
         if self.whole_fps and request.fps != int(request.fps):
             raise StgEvalError(f"{self.card.name} takes whole frames a second, not {request.fps:g}")
 
+    def engine(self, request: Request) -> dict[str, Any]:
+        """Arguments of `guided`: the guidance, where the pipeline does a part of it itself without that."""
+        return {"guidance": request.guidance}
+
     def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> PipelineGenerator:
         """See `Model.load`."""
         with enough_memory(weights, device, settings):
@@ -124,12 +128,12 @@ class PipelineGenerator:
         generator = torch.Generator("cpu").manual_seed(request.noise_seed)
         with guided(
             self._denoisers(self.pipeline),
-            request.guidance,
-            self.model.layer_map,
+            layer_map=self.model.layer_map,
             batch_order=self.model.batch_order if request.guidance.cfg_scale > 1 else "c",
             scheduler=self.pipeline.scheduler,
             generators=[generator],
             weaker=self._weaker(request) if request.guidance.auto else [],
+            **self.model.engine(request),
         ) as predictions:
             yield predictions, generator
 

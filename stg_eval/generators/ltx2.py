@@ -1,14 +1,13 @@
 """LTX-2: text to video with sound, the one family that skips layers by default. Imports no torch.
 
-Its pipeline combines two streams, video and audio, in x0 space, each with scales of its own, and does so itself. So
-here a guidance becomes the pipeline's arguments: cfg, one ``stg-a[<layers>]w<z>`` and rescale, for both streams; every
-weak pass runs in full. What the pipeline has no argument for is refused. Clips are scored without their sound.
+Skips act on both streams, video and audio, with one scale. CFG with a scale for each stream, rescaling in x0 space and
+modality guidance (away from streams that do not see each other) are the pipeline's own. Clips are scored without sound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
 from stg_eval.weights import Weight
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor, nn
 
 CHECKPOINT = Weight(
     name="ltx2",
@@ -45,10 +44,9 @@ CHECKPOINT = Weight(
 
 
 def arguments(request: Request) -> dict[str, Any]:
-    """The guidance as the pipeline's own arguments; without CFG there is none of its other guidance either, which the
-    pipeline would run all the same."""
+    """What the pipeline does itself: CFG for each stream, rescale in x0 space, modality guidance. Without CFG there is
+    none of it, which the pipeline would run all the same."""
     settings, guidance = dict(MODEL.card.settings) | dict(request.settings), request.guidance
-    layers = [int(layer) for layer in guidance.layers]
     modality, audio = (settings[f"{name}_scale"] for name in ("modality", "audio_guidance"))
     if guidance.cfg_scale == 1:
         modality = audio = 1.0
@@ -57,12 +55,11 @@ def arguments(request: Request) -> dict[str, Any]:
         "negative_prompt": request.case.negative_prompt,
         "frame_rate": request.fps,
         "guidance_scale": guidance.cfg_scale,
-        "stg_scale": guidance.joint_scale,
-        "spatio_temporal_guidance_blocks": layers or None,
+        "stg_scale": 0.0,  # the engine's
         "guidance_rescale": guidance.rescale,
         "modality_scale": modality,
         "audio_guidance_scale": audio,
-        "audio_stg_scale": guidance.joint_scale,
+        "audio_stg_scale": 0.0,
         "audio_guidance_rescale": guidance.rescale,
         "audio_modality_scale": modality,
     }
@@ -156,6 +153,7 @@ def small() -> Any:
             audio_attention_head_dim=4,
             audio_cross_attention_dim=8,
             num_layers=48,
+            perturbed_attn=True,  # its own guidance does nothing without, which tests compare with
             caption_channels=32,
             rope_double_precision=False,
             rope_type="split",
@@ -173,43 +171,53 @@ def small() -> Any:
     )
 
 
+def identity(attention: nn.Module) -> Callable[..., Any]:
+    """Each token attends to itself, in LTX-2's attention with or without gates."""
+
+    def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        a: Any = attention
+        out = a.to_v(hidden_states)
+        if a.to_gate_logits is not None:
+            gates = 2 * a.to_gate_logits(hidden_states).sigmoid()
+            out = (out.unflatten(2, (a.heads, -1)) * gates[..., None]).flatten(2)
+        return a.to_out[1](a.to_out[0](out))
+
+    return forward
+
+
 class LTX2Generator(PipelineGenerator):
-    """The pipeline guides itself."""
-
-    @contextmanager
-    def _guided(self, request: Request) -> Iterator[tuple[Any, torch.Generator]]:
-        import torch
-
-        self.model.check(request)
-        yield None, torch.Generator("cpu").manual_seed(request.noise_seed)
+    """A loaded LTX-2."""
 
     def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
-        """Raises StgEvalError: the pipeline does not show what it combines."""
-        raise StgEvalError(f"{self.model.card.name} combines its predictions itself and shows no views of a step")
+        """Raises StgEvalError: predictions are of two streams, and the pipeline decodes them together only."""
+        raise StgEvalError(f"{self.model.card.name} predicts video and audio together and shows no views of a step")
 
 
 class LTX2(DiffusersModel):
-    """A model whose pipeline does all guidance itself."""
+    """A model whose pipeline rescales, and guides by modality, itself."""
 
     def check(self, request: Request) -> None:
-        """See `Model.check`; also refuses what the pipeline has no argument for."""
+        """See `Model.check`; also refuses what two streams in one pipeline cannot do."""
         super().check(request)
         self.cost(request.guidance)
 
     def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
-        """See `Model.cost`: the weak pass runs in full, and modality guidance goes with CFG and takes one more."""
-        super().cost(guidance)  # refuses layers and scales that the model does not have
-        skip = guidance.skips[0] if guidance.skips else None
-        native = (
-            not guidance.windows()
-            and not (guidance.combine or guidance.auto or guidance.restart)
-            and len(guidance.skips) <= 1
-            and (skip is None or (skip.method == "stg-a" and not skip.unconditional))
-        )
-        if not native or any(not layer.isdecimal() for layer in guidance.layers):
-            takes = "takes cfg, one stg-a with layer numbers and rescale"
-            raise StgEvalError(f"{self.card.name} guides by its own pipeline, which {takes}, not {guidance}")
-        return 1.0 + 2 * (guidance.cfg_scale > 1) + bool(skip and skip.joint_scale)
+        """See `Model.cost`: modality guidance goes with CFG and takes a pass."""
+        passes = super().cost(guidance, num_inference_steps)
+        other = guidance.combine or guidance.restart or guidance.rescale_pieces
+        if other or any(skip.method not in ("stg-a", "stg-r") for skip in guidance.skips):
+            raise StgEvalError(
+                f"{self.card.name} takes cfg, stg-a, stg-r, auto, and rescale for the whole run, not {guidance}"
+            )
+        if guidance.rescale and guidance.cfg_scale == 1:
+            raise StgEvalError(f"{self.card.name} rescales together with CFG only; leave rescale out of {guidance}")
+        return passes + (guidance.cfg_scale > 1)
+
+    def engine(self, request: Request) -> dict[str, Any]:
+        """See `DiffusersModel.engine`: the pipeline rescales, and has a CFG scale for each stream."""
+        asked = arguments(request)
+        scales = (asked["guidance_scale"], asked["audio_guidance_scale"])
+        return {"guidance": replace(request.guidance, rescale=0.0), "told_scales": scales}
 
     def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> LTX2Generator:
         """See `Model.load`."""
@@ -242,7 +250,16 @@ MODEL = LTX2(
     pipeline="LTX2Pipeline",
     small=small,
     arguments=arguments,
-    layer_map=LayerMap(model="LTX-2", layers=stack(joint="transformer_blocks")),
+    layer_map=LayerMap(
+        model="LTX-2",
+        layers=stack(joint="transformer_blocks"),
+        also=("audio_attn1",),
+        streams=("hidden_states", "audio_hidden_states"),
+        joint_identity=dict.fromkeys(("LTX2AudioVideoAttnProcessor", "LTX2PerturbedAttnProcessor"), identity),
+        outputs=2,
+        c_is_reference=True,
+        passes_by=lambda kwargs: bool(kwargs.get("isolate_modalities")),
+    ),
     smoke={**SMOKE, "num_frames": 17},
     checkpoints=(CHECKPOINT,),
     size_multiple=32,

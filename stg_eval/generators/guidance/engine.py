@@ -29,7 +29,8 @@ from stg_eval.generators.guidance.patching import Forward, on_half, on_part, pat
 from stg_eval.generators.guidance.prefix import Prefix
 from stg_eval.generators.guidance.schedulers import rescaled, restarted
 from stg_eval.generators.guidance.skips import Site, skip_function
-from stg_eval.generators.guidance.tensors import first_tensor, map_rows, sample_of, with_sample
+from stg_eval.generators.guidance.tensors import first_tensor, map_rows, samples_of, with_samples
+from stg_eval.methods import SKIPS
 from stg_eval.signature import Guidance
 from stg_eval.terms import Moment, Skip, Window
 
@@ -67,6 +68,7 @@ def guided(
     share_prefix: bool = True,
     batch_weak_passes: bool = False,
     weaker: Sequence[nn.Module] = (),
+    told_scales: Sequence[float] = (),
 ) -> Iterator[Predictions]:
     """Within the context, `denoiser` predicts with the guidance; on exit, everything is as it was, always.
 
@@ -75,7 +77,8 @@ def guided(
     Restart's noise) for Restart. share_prefix=False runs every weak pass from the first layer on: same result, for
     measuring what sharing saves. batch_weak_passes runs the weak passes of a step as one batch: faster where a pass is
     too small to fill the device. Several denoisers of one form, each for steps of its own (Wan 2.2), are given as a
-    list. weaker: as many of another checkpoint, for AutoGuidance.
+    list. weaker: as many of another checkpoint, for AutoGuidance. told_scales: the CFG scale that the pipeline has for
+    each output, where it is not the guidance's for all.
 
     Raises StgEvalError for a layer, attention or scheduler that the guidance cannot act on, before anything is run.
     """
@@ -90,7 +93,7 @@ def guided(
         raise StgEvalError(f"{guidance.auto} needs a second checkpoint, which this model does not load; leave it out")
     predictions = Predictions()
     runs = [
-        _Run(one, guidance, layer_map, batch_order, share_prefix, batch_weak_passes, worse, predictions)
+        _Run(one, guidance, layer_map, batch_order, share_prefix, batch_weak_passes, worse, predictions, told_scales)
         for one, worse in zip_longest(denoisers, weaker)
     ]
     for run in runs:
@@ -125,7 +128,9 @@ class _Run:
         batched: bool,
         weaker: nn.Module | None,
         predictions: Predictions,
+        told_scales: Sequence[float],
     ) -> None:
+        self.told = told_scales or (guidance.cfg_scale,) * layer_map.outputs
         self.weaker, self.predictions = weaker, predictions
         self.denoiser, self.forward, self.guidance, self.layer_map = denoiser, denoiser.forward, guidance, layer_map
         self.batch_order, self.share_prefix, self.batched = batch_order, share_prefix, batched
@@ -143,6 +148,8 @@ class _Run:
         """What the conditional one of two calls was answered."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.layer_map.passes_by(kwargs):
+            return self.forward(*args, **kwargs)
         moment = self.now() if self.now else None
         self.calls += 1
         if self.batch_order == "c,u" and self.calls % 2 == 0:
@@ -193,6 +200,11 @@ class _Run:
         c, u, delta = self.predictions.c, self.predictions.u, self.predictions.delta
         assert c is not None
         new_c = c if delta is None else c.float() + delta
+        if self.layer_map.c_is_reference and delta is not None and self.batch_order in ("uc", "cu"):
+            base = c if u is None else self._unconditional(c, u, moment, grid)
+            assert isinstance(base, Tensor)
+            pair = [self._off_unconditional(output, base, delta), c.float()]
+            return self._replaced(output, pair if self.batch_order == "uc" else pair[::-1])
         if alone:
             return self._replaced(output, [new_c, new_c])
         new_u = None if u is None else self._unconditional(c, u, moment, grid)
@@ -242,17 +254,34 @@ class _Run:
         return c.float() + (scale - 1) / (self.guidance.cfg_scale - 1) * (u.float() - c.float())
 
     def _replaced(self, output: Any, rows: Sequence[Tensor]) -> Any:
-        sample = sample_of(output)
-        if sum(len(r) for r in rows) != len(sample):  # only one half was computed
-            sample = torch.cat([sample, sample])
-        replaced = sample.clone()
-        new = torch.cat([r.to(sample.dtype) for r in rows])
-        replaced[:, : new.shape[1]] = new
-        return with_sample(output, replaced)
+        samples = samples_of(output, self.layer_map.outputs)
+        replaced = []
+        for sample, part in zip(samples, self._unpacked(torch.cat(list(rows)), samples), strict=True):
+            whole = sample if len(part) == len(sample) else torch.cat([sample, sample])  # else one half was computed
+            whole = whole.clone()
+            whole[:, : part.shape[1]] = part.to(sample.dtype)
+            replaced.append(whole)
+        return with_samples(output, replaced)
 
     def _prediction(self, output: Any) -> Tensor:
-        sample = sample_of(output)
-        return sample if self.layer_map.channels is None else sample[:, : self.layer_map.channels]
+        """The prediction; several are one vector a row, since guidance is the same sum for each of their values."""
+        samples = samples_of(output, self.layer_map.outputs)
+        if len(samples) > 1:
+            return torch.cat([sample.flatten(1) for sample in samples], dim=1)
+        return samples[0] if self.layer_map.channels is None else samples[0][:, : self.layer_map.channels]
+
+    def _unpacked(self, rows: Tensor, samples: Sequence[Tensor]) -> list[Tensor]:
+        if len(samples) == 1:
+            return [rows]
+        parts = rows.split([sample[0].numel() for sample in samples], dim=1)
+        return [part.reshape(-1, *sample.shape[1:]) for part, sample in zip(parts, samples, strict=True)]
+
+    def _off_unconditional(self, output: Any, u: Tensor, delta: Tensor) -> Tensor:
+        """u - delta / (g - 1), with the scale that the pipeline has for each output."""
+        samples = samples_of(output, self.layer_map.outputs)
+        sizes = [sample[0].numel() for sample in samples]
+        parts = [part / (scale - 1) for part, scale in zip(delta.flatten(1).split(sizes, 1), self.told, strict=True)]
+        return u.float() - torch.cat(parts, dim=1).reshape(delta.shape)
 
     # ---- rows
 
@@ -310,8 +339,8 @@ class _Run:
                 stack.enter_context(patched(self.denoiser.get_submodule(path), forward))
             for place, weak in enumerate(group):
                 for kind, path in weak.blocks:
-                    module, forward = self._skip(weak.skip, kind, path, grid)
-                    stack.enter_context(patched(module, on_part(forward, module.forward, place, copies)))
+                    for module, forward in self._skip(weak.skip, kind, path, grid):
+                        stack.enter_context(patched(module, on_part(forward, module.forward, place, copies)))
             return self.forward(*args, **kwargs)
 
     def _skip_unconditional(
@@ -326,21 +355,25 @@ class _Run:
         for skip, blocks in self.unconditional:
             if _acts(skip.window, moment):
                 for kind, path in blocks:
-                    module, forward = self._skip(skip, kind, path, self._grid(args, kwargs))
-                    forward = forward if half is None else on_half(forward, module.forward, half)
-                    stack.enter_context(patched(module, forward))
+                    for module, forward in self._skip(skip, kind, path, self._grid(args, kwargs)):
+                        on_rows = forward if half is None else on_half(forward, module.forward, half)
+                        stack.enter_context(patched(module, on_rows))
 
-    def _skip(self, skip: Skip, kind: Kind, path: str, grid: tuple[int, int, int] | None) -> tuple[nn.Module, Forward]:
-        """Return the module to patch and its replacement forward."""
+    def _skip(
+        self, skip: Skip, kind: Kind, path: str, grid: tuple[int, int, int] | None
+    ) -> Iterator[tuple[nn.Module, Forward]]:
+        """The modules to patch and their replacement forwards."""
         block = self.denoiser.get_submodule(path)
-        return skip_function(skip.method)(block, kind, Site(self.layer_map, grid, skip.blur_sigma))
+        attentions = (self.layer_map.attention, *(() if SKIPS[skip.method].leaves_out else self.layer_map.also))
+        for attention in attentions:
+            yield skip_function(skip.method)(block, kind, Site(self.layer_map, attention, grid, skip.blur_sigma))
 
     def check_attention(self) -> None:
         """Refuse at once, not at the first step, an attention that cannot be skipped."""
         grid = None if self.layer_map.grid is None else (1, 1, 1)
         for skip, blocks in (*((weak.skip, weak.blocks) for weak in self.passes), *self.unconditional):
             for kind, path in blocks:
-                self._skip(skip, kind, path, grid)
+                list(self._skip(skip, kind, path, grid))
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class LayerMap:
     """Number of the first layer in the published numbering."""
     attention: str = "attn1"
     """Attribute of a block that holds its self-attention."""
+    also: tuple[str, ...] = ()
+    """Attributes of further self-attentions that an attention skip perturbs with it."""
     streams: tuple[str, ...] = ("hidden_states",)
     """Inputs of a block, in positional order, that it returns updated; a skipped block returns them as they came."""
     prefix: tuple[str, ...] | None = None
@@ -51,6 +53,13 @@ class LayerMap:
     """Keyword inputs of the denoiser that have no batch dimension, such as rotary embeddings."""
     channels: int | None = None
     """Output channels (dim 1) that are the prediction, None for all (Open-Sora also emits a variance)."""
+    outputs: int = 1
+    """How many of the denoiser's outputs are predictions; all are guided."""
+    c_is_reference: bool = False
+    """The pipeline itself refers to the conditional prediction, for rescaling. So guidance goes into the unconditional
+    rows alone: u' = u - delta / (g - 1)."""
+    passes_by: Callable[[Mapping[str, Any]], bool] = lambda kwargs: False
+    """Whether a call with these keyword inputs is a weak pass of the pipeline's own, which guidance leaves alone."""
     joint_identity: Mapping[str, Callable[[nn.Module], Callable[..., Any]]] = field(default_factory=dict)
     """For attention over video and text together: name of the processor -> the function that gives, for an attention,
     the forward in which video attends to itself and text only, as `skips.joint_identity` computes it."""

@@ -6,6 +6,7 @@ Noise levels are those of the model's family: sigma of VE latents (x = x0 + sigm
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -154,6 +155,7 @@ def _interval(levels: Sequence[float], restart: Restart) -> tuple[int, int]:
 @contextmanager
 def replaced_methods(target: Any, **replacements: Any) -> Iterator[None]:
     """Replace methods on the instance; on exit put back what the instance itself held."""
+    replacements["__deepcopy__"] = lambda memo: _copied(target, memo)
     before = {name: target.__dict__[name] for name in replacements if name in target.__dict__}
     target.__dict__.update(replacements)
     try:
@@ -164,3 +166,16 @@ def replaced_methods(target: Any, **replacements: Any) -> Iterator[None]:
                 target.__dict__[name] = before[name]
             else:
                 del target.__dict__[name]
+
+
+def _copied(target: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy without the methods that were replaced: they act on the original."""
+    kept = {
+        name: value
+        for name, value in target.__dict__.items()
+        if name != "__deepcopy__" and not (callable(value) and hasattr(type(target), name))
+    }
+    made: Any = object.__new__(type(target))
+    memo[id(target)] = made
+    made.__dict__.update(copy.deepcopy(kept, memo))
+    return made

@@ -29,6 +29,8 @@ class Site:
     """What a skip knows beside the block."""
 
     layer_map: LayerMap
+    attention: str
+    """Attribute of the block that holds the self-attention to perturb."""
     grid: tuple[int, int, int] | None
     """(frames, height, width) of the latents, where the map tells."""
     blur_sigma: float | None
@@ -47,7 +49,7 @@ def residual_block(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, 
 
 def identity_attention(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
     """STG-A: each token attends to itself, see `identity`."""
-    attention = block.get_submodule(site.layer_map.attention)
+    attention = block.get_submodule(site.attention)
     return attention, identity(attention, site.layer_map.joint_identity)
 
 
@@ -61,14 +63,14 @@ def attention_input(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module,
             args = (next(iter(kwargs.values())),)
         return positional(*args, **kwargs)
 
-    return block.get_submodule(site.layer_map.attention), forward
+    return block.get_submodule(site.attention), forward
 
 
 def blurred_queries(block: nn.Module, kind: str, site: Site) -> tuple[nn.Module, Forward]:
     """SEG: the attention's queries are blurred, see `seg`. Raises StgEvalError where the token grid is not known."""
     if site.grid is None:
         raise StgEvalError(f"SEG needs the token grid, which the layer map of {site.layer_map.model} does not tell")
-    projection, fused = query_projection(block.get_submodule(site.layer_map.attention))
+    projection, fused = query_projection(block.get_submodule(site.attention))
     blur, original = seg(kind, site.grid, site.blur_sigma), projection.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:

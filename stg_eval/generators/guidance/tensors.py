@@ -50,18 +50,17 @@ def map_rows(
     return tuple(map(mapped, args)), {k: x if k in unbatched else mapped(x) for k, x in kwargs.items()}
 
 
-def sample_of(output: Any) -> Tensor:
-    """Return a denoiser's prediction: its output, or the first of them."""
+def samples_of(output: Any, count: int) -> list[Tensor]:
+    """A denoiser's predictions: its output, or the first `count` of them."""
     if isinstance(output, Tensor):
-        return output
-    sample: Tensor = output[0]  # a tuple, or one of diffusers' outputs, which index like one
-    return sample
+        return [output]
+    return [output[i] for i in range(count)]  # a tuple, or one of diffusers' outputs, which index like one
 
 
-def with_sample(output: Any, sample: Tensor) -> Any:
-    """Return the same output with another prediction."""
+def with_samples(output: Any, samples: Sequence[Tensor]) -> Any:
+    """The same output with other predictions."""
     if isinstance(output, Tensor):
-        return sample
+        return samples[0]
     if isinstance(output, tuple):
-        return (sample, *output[1:])
-    return type(output)(**{**output, next(iter(output)): sample})
+        return (*samples, *output[len(samples) :])
+    return type(output)(**{**output, **dict(zip(output, samples, strict=False))})
