@@ -170,6 +170,7 @@ def views(**o: Unpack[options.Views]) -> list[Path]:
     variants = [o["guidance"]] if isinstance(o["guidance"], str | Guidance) else o["guidance"]
     guidance, settings = [str(variant) for variant in variants], _settings(o["settings"])
     plan = make_plan(_suite(o["suite"]), o["model"], guidance=guidance, limit=1, settings=settings, allow_few=True)
+    results.check_writable(Path(o["output"]))
     written = []
     generator: Any = None
     for variant in plan.variants:
@@ -182,7 +183,7 @@ def views(**o: Unpack[options.Views]) -> list[Path]:
                 settings=dict(request.settings),
             )
         folder = Path(o["output"]) / exporting.folder_name(variant.name)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         found = generator.one_step_views(request, o["step"])
         for name, frames in found.items():
             if isinstance(frames, StgEvalError):
@@ -200,6 +201,7 @@ def first_frames(**o: Unpack[options.FirstFrames]) -> list[Case]:
 
     chosen = read_settings("FLUX.1", flux.SETTINGS, _settings(o["settings"]))
     cases = list(open_dataset(suites.load(Path(o["prompts"]))).cases())
+    results.check_writable(Path(o["folder"]))
     return list(flux.first_frames(cases, Path(o["folder"]), device=_device(o["device"]), **chosen))
 
 

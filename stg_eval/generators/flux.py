@@ -84,8 +84,11 @@ def _draw(
                 **{k: v for k, v in recipe.items() if k not in ("weights", "dtype", "seed", "vae_tiling")},
                 generator=torch.Generator("cpu").manual_seed(noise_seed),
             ).images[0]
-            with atomic.replacing(file) as partial:
-                image.save(partial, format="PNG")
+            try:
+                with atomic.replacing(file) as partial:
+                    image.save(partial, format="PNG")
+            except OSError as error:
+                raise StgEvalError(f"cannot write {file} ({error.strerror}); what is drawn is kept") from error
 
 
 def small() -> Any:

@@ -29,7 +29,7 @@ def signatures(base: Guidance, layers: Sequence[str], scales: Sequence[str], mod
         method, _, which = mode.partition(":")
         if method in SKIPS and which in MODES:
             chosen.append((method, which))  # type: ignore[arg-type]
-        elif re.match(r"[\w-]+", method)[0] in (*PREDICTIONS, "guider"):  # type: ignore[index]
+        elif re.split(r"[^\w-]", method)[0] in (*PREDICTIONS, "guider"):
             chosen.append(Guidance.parse(f"cfg2+{mode}").combine)  # type: ignore[arg-type]
         else:
             raise StgEvalError(

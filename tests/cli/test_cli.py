@@ -46,6 +46,8 @@ def places(tmp_path: Path) -> tuple[str, ...]:
         (("report", "no/such/run"), "no finished run"),
         (("show", "no/such/run"), "no finished run"),
         (("list", "modles"), "did you mean 'models'"),
+        (("views", "--suite", "demo", "--model", "tiny", "--step", "0", "--output", "/dev/null"), "cannot write to"),
+        (("first-frames", "/dev/null", "/dev/null"), "no suite at"),
     ],
 )
 def test_bad_input_gives_one_clear_line_and_code_2(

@@ -23,7 +23,13 @@ def test_a_sweep_goes_over_methods_of_every_kind() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [("stg-b:both", "cannot read mode 'stg-b:both'"), ("stg-a:all", "which: joint"), ("apg[zeta=1]", "no parameter")],
+    [
+        ("stg-b:both", "cannot read mode 'stg-b:both'"),
+        ("[", "cannot read mode '\\['"),
+        ("=", "cannot read mode '='"),
+        ("stg-a:all", "which: joint"),
+        ("apg[zeta=1]", "no parameter"),
+    ],
 )
 def test_a_mode_that_there_is_not_is_named(mode: str, message: str) -> None:
     with pytest.raises(StgEvalError, match=message):
