@@ -82,7 +82,7 @@ def decode(path: Path, chunk: int) -> Iterator[Any]:
                     yield buffer
                     filled = 0
     if convert is None:
-        raise UnreadableVideo(path, "holds no frames")
+        raise UnreadableVideo(path, "none of its pictures can be decoded" if packets else "holds no pictures")
     if filled:
         yield buffer[:filled]
     # An edit list discards frames on purpose; MPEG-4 in AVI has packets for pictures that were never coded.
