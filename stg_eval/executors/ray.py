@@ -38,6 +38,9 @@ STORE_BYTES = 256 * 2**20
 AHEAD = 2
 """Tasks that an actor has at once: the one that it does, and the next."""
 
+PATIENCE = 5.0
+"""Seconds without a result after which the driver looks whether any machine is left."""
+
 log = logging.getLogger(__name__)
 
 
@@ -87,7 +90,9 @@ class Ray:
         while ready or any(actor.tasks for actor in self._actors):
             self._hand_out(ready)
             waiting = {ref: actor for actor in self._actors for ref in (*actor.tasks, actor.coming) if ref is not None}
-            done, _ = self._ray.wait(list(waiting), num_returns=1)
+            done, _ = self._ray.wait(list(waiting), num_returns=1, timeout=PATIENCE)
+            if not done and not any(node["Alive"] for node in self._ray.nodes()):
+                raise StgEvalError("Ray has no machine left; what is finished is kept, the same command resumes")
             for ref in done:
                 actor = waiting[ref]
                 if ref is actor.coming:
