@@ -22,8 +22,7 @@ def take(file: Path, otherwise: str, *, wait: bool = False) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _is_still(handle, file):
-                os.ftruncate(handle, 0)
-                os.write(handle, str(os.getpid()).encode())
+                _sign(handle, file)
                 return handle
         except BlockingIOError:
             holder = os.read(handle, 20).decode(errors="replace") or "another process"
@@ -45,6 +44,16 @@ def held(file: Path, otherwise: str, *, wait: bool = False) -> Iterator[None]:
     finally:
         file.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _sign(handle: int, file: Path) -> None:
+    """Say who holds the lock; where the disk is too full for a number, the file goes again."""
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _is_still(handle: int, file: Path) -> bool:
