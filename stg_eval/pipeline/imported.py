@@ -55,12 +55,13 @@ def import_results(path: Path, suite: Suite, variant: str, output: Path) -> Resu
     given: Any = {card.name: _Given(f"{card.name}|vbench|imported|v1") for card in cards}
     nothing: Any = None
     cells = estimates.cells(table, cards, given, nothing, {}, baseline=None, cluster=suite.cluster, published={})
-    whole = [c for c in registry.METRICS.values() if c.parts and {p.metric for p in c.parts} <= dimensions.keys()]
+    asked = [card for name in suite.metrics if (card := registry.card(name)).parts]
+    whole = [card for card in asked if {part.metric for part in card.parts} <= dimensions.keys()]
     cells += totals.cells(table, whole, baseline=None, cluster=suite.cluster, published={})
     columns = estimates.columns(cards, given, cells)
     record = RunRecord(
         suite=suite.name,
-        title=f"{suite.title}, imported",
+        title=suite.title,
         model="imported",
         metrics=tuple(card.name for card in (*cards, *whole)),
         variants=(Variant(name=variant, signature=f"imported from {path.name}"),),

@@ -23,8 +23,9 @@ def score_table(results: Results) -> Table:
             cell = value_cell(column, estimate) if estimate else Cell()
             note = None
             if cell.text == NONE:
-                notes.append(_problem(column, estimate))
-                note = len(notes)
+                if (problem := _problem(column, estimate)) not in notes:
+                    notes.append(problem)
+                note = 1 + notes.index(problem)
             cells.append(Cell(cell.text, cell.low, cell.high, best=is_best, note=note))
         columns.append(cells)
     return Table(
@@ -49,15 +50,16 @@ def difference_table(results: Results) -> Table | None:
     if not others or not compared:
         return None
     rows = []
+    columns = [c for c in results.columns if not c.paired and c.kind != "missing"]  # what has a value on both sides
     for variant in others:
-        estimates = [results.estimate(variant.name, c.name) for c in results.columns]
-        cells = [difference_cell(c, e) if e else Cell() for c, e in zip(results.columns, estimates, strict=True)]
+        estimates = [results.estimate(variant.name, c.name) for c in columns]
+        cells = [difference_cell(c, e) if e else Cell() for c, e in zip(columns, estimates, strict=True)]
         rows.append(Row(_labels(results, variant), tuple(cells)))
     return Table(
         name="differences",
         title=f"Difference from {baseline}, paired by case and seed",
         heads=_heads(results),
-        columns=tuple(head(c) for c in results.columns),
+        columns=tuple(head(c) for c in columns),
         rows=tuple(rows),
         remarks=(
             "✓ better, ✗ worse: the 95 % interval of the difference (or, where there is none, p below 0.05) says so. "

@@ -70,6 +70,9 @@ def test_report_does_not_call_the_baselines_clips_unscored(finished: Path, run_c
     shown = run_cli("show", finished / "run")
     assert shown.code == 0
     assert "No PSNR" not in shown.out
+    differences = shown.out[shown.out.index("Difference from cfg") :]
+    assert "TF" in differences
+    assert "PSNR" not in differences.split("better")[0], "what compares with the baseline has no difference from it"
 
 
 def test_folders_are_paired_by_name_and_what_does_not_fit_is_named(
