@@ -235,7 +235,8 @@ def test_both_readers_refuse_what_was_cut(tmp_path, reader, name):
 def test_one_command_names_every_damaged_file_and_scores_the_rest(tmp_path, run_cli):
     rng, folder = random.Random(3), tmp_path / "clips"
     folder.mkdir()
-    for name in KINDS:
+    names = ("mp4, fragments", "mov", "webm", "avi", "gif", "ts", "flv", "ogv")
+    for name in names:
         suffix = KINDS[name].suffix
         data = make(tmp_path, KINDS[name]).read_bytes()
         stem = re.sub(r"\W", "", name)
@@ -251,7 +252,7 @@ def test_one_command_names_every_damaged_file_and_scores_the_rest(tmp_path, run_
     assert "Traceback" not in answer.err
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     missing = {one["case"] for one in record["missing"]}
-    assert record["expected"] == 3 * len(KINDS)
+    assert record["expected"] == 3 * len(names)
     assert not [case for case in missing if "-whole" in case]
-    whole_ends = {re.sub(r"\W", "", name) for name, kind in KINDS.items() if kind.ends}
+    whole_ends = {re.sub(r"\W", "", name) for name in names if KINDS[name].ends}
     assert {f"{stem}-cut" for stem in whole_ends} <= {case.rsplit(".", 1)[0] for case in missing}
