@@ -180,6 +180,37 @@ def hunyuan_inputs() -> dict[str, Any]:
     }
 
 
+def ltx2() -> nn.Module:
+    from diffusers import LTX2VideoTransformer3DModel
+
+    return LTX2VideoTransformer3DModel()  # the defaults are the published configuration
+
+
+def ltx2_inputs() -> dict[str, Any]:
+    """121 frames, 512 x 768, and five seconds of audio."""
+    frames, height, width, audio = 16, 16, 24, 126
+    tokens = frames * height * width
+    return {
+        "hidden_states": torch.empty(2, tokens, 128),
+        "audio_hidden_states": torch.empty(2, audio, 128),
+        "encoder_hidden_states": torch.empty(2, 1024, 3840),
+        "audio_encoder_hidden_states": torch.empty(2, 1024, 3840),
+        "timestep": torch.empty(2),
+        "sigma": torch.empty(2),
+        "encoder_attention_mask": torch.ones(2, 1024),
+        "audio_encoder_attention_mask": torch.ones(2, 1024),
+        "num_frames": frames,
+        "height": height,
+        "width": width,
+        "fps": 24.0,
+        "audio_num_frames": audio,
+        "video_coords": torch.empty(2, 3, tokens, 2),
+        "audio_coords": torch.empty(2, 1, audio, 2),
+        "use_cross_timestep": True,
+        "return_dict": False,
+    }
+
+
 def opensora() -> nn.Module:
     from stg_eval.generators.opensora.stdit3 import STDiT3
 
@@ -218,6 +249,7 @@ CASES = [
     Case("wan14b-stg-a-8", wan14b, wan_inputs, WAN, "cfg5+stg-a[8]w1"),
     Case("wan14b-slg-9", wan14b, wan_inputs, WAN, "cfg5+stg-r[9]u"),
     Case("ltx13b-stg-a-28", ltx13b, ltx13b_inputs, LTX, "cfg6+stg-a[28]w4"),
+    Case("ltx2-stg-a-28", ltx2, ltx2_inputs, generators.get("ltx2").layer_map, "cfg3+stg-a[28]w1"),
     Case("hunyuan-stg-r-2", hunyuan, hunyuan_inputs, HUNYUAN, "cfg6+stg-r[2]w1"),
 ]
 

@@ -126,6 +126,11 @@ def test_costs_are_the_counted_ones() -> None:
     assert ratio("svd", "cfg3+stg-a[up_blocks.1.attentions.0]s2") == pytest.approx(1.298, rel=0.01)
     assert ratio("mochi", "cfg4.5+stg-r[35]w1") == pytest.approx(1.125, rel=0.01)
     assert ratio("mochi", "cfg4.5+stg-r[transformer_blocks.34]w1") == pytest.approx(1.135, rel=0.01)
+    # of benchmarks/guidance_flops.py, which counts them on the meta device
+    assert ratio("wan14b", "cfg5+stg-a[8]w1") == pytest.approx(1.392, rel=0.01)
+    assert ratio("wan14b", "cfg5+stg-r[9]u") == pytest.approx(0.9875, rel=0.01)
+    assert ratio("ltx13b", "cfg6+stg-a[28]w4") == pytest.approx(1.204, rel=0.01)
+    assert ratio("hunyuan", "cfg6+stg-r[2]w1") == pytest.approx(1.475, rel=0.01)
     with pytest.raises(StgEvalError, match="from 0 to 47"):
         ratio("mochi", "cfg4.5+stg-r[48]w1")
     with pytest.raises(StgEvalError, match="from 1 to 16"):

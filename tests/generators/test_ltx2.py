@@ -104,6 +104,8 @@ def test_presets_are_the_vendor_s_and_costs_count_its_modality_pass() -> None:
     assert dict(MODEL.card.settings) | {"modality_scale": 3.0, "audio_guidance_scale": 7.0} == MODEL.card.settings
     cost = {name: MODEL.cost(preset.guidance) for name, preset in MODEL.card.presets.items()}
     assert cost == {"none": 1, "cfg": 3, "stg": 3 + 19 / 48, "vendor": 3 + 19 / 48}
+    counted = 2 * 1.206 + 1  # block 28 by benchmarks/guidance_flops.py, and the modality pass
+    assert MODEL.cost(Guidance.parse("cfg3+stg-a[28]w1")) == pytest.approx(counted, rel=0.01)
 
 
 @pytest.mark.parametrize("term", ["+apg", "+stg-i[29]w1", "+seg[29]w1", "+rescale0.7@0-0.5", "+restart[0.1,0.5]x1"])
