@@ -92,6 +92,9 @@ def _read(path: Path) -> Suite:
         for metric in getattr(suite, name):
             if metric not in suite.metrics:
                 raise _fail(path, lines[name], name, f"{metric!r} is not one of metrics: {', '.join(suite.metrics)}")
+    for metric in suite.keep_static:
+        if not registry.card(metric).filter:
+            raise _fail(path, lines["keep_static"], "keep_static", f"no filter says which clips of {metric!r} count")
     if suite.clips and any(count > suite.clips for count in suite.metric_clips.values()):
         raise _fail(path, lines["metric_clips"], "metric_clips", f"more clips than the run makes ({suite.clips})")
     return suite

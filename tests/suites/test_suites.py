@@ -56,6 +56,17 @@ def test_every_built_in_suite_loads_and_fits_one_screen(name: str) -> None:
     assert len((Path(suites.__file__).parent / f"{name}.yaml").read_text().splitlines()) <= 25
 
 
+def test_a_metric_that_no_filter_picks_clips_for_cannot_keep_some(tmp_path: Path) -> None:
+    kept = GOOD.replace("[temporal_flickering]", "[motion_smoothness]").replace(
+        "baseline: cfg", "keep_static: {motion_smoothness: 5}"
+    )
+    (tmp_path / "mine.yaml").write_text(kept)
+    with pytest.raises(
+        StgEvalError, match="line 7: keep_static: no filter says which clips of 'motion_smoothness' count"
+    ):
+        suites.load(tmp_path / "mine.yaml")
+
+
 def test_the_suites_of_the_issue_are_there() -> None:
     assert {"demo", "vbench-t2v", "vbench-i2v", "ucf101-i2v", "evalcrafter", "custom", "demo-100"} <= set(
         suites.names()
