@@ -88,7 +88,7 @@ def test_every_signature_is_a_guidance(text: str) -> None:
         ("svd", "stg-a[0]s1", "give a number from 1 to 16"),
         ("svd", "stg-a[up_blocks.1.attentions.0.foo]s2", "no layer 'up_blocks.1.attentions.0.foo'"),
         ("svd", "stg-a[up_blocks.1.attentions.0.transformer_blocks.0]t2", "no temporal attention to act on"),
-        ("svd", "stg-a[up_blocks.1.attentions.0.temporal_transformer_blocks.0]s2", "a scale s for blocks that are not"),
+        ("svd", "stg-a[up_blocks.1.attentions.0.temporal_transformer_blocks.0]s2", "no spatial attention to act on"),
         ("mochi", "cfg0.5", "no CFG scale below 1"),
     ],
 )
