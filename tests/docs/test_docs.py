@@ -52,6 +52,15 @@ def test_a_block_that_does_not_run_says_why_in_so_many_words() -> None:
     assert all(len(reason.split()) >= 5 for reason in skipped)
 
 
+def test_suites_on_pages_are_suites(tmp_path: Path) -> None:
+    written = re.compile(r"^```yaml\n(name:.*?)^```$", re.MULTILINE | re.DOTALL)
+    found = [text for page in PAGES for text in written.findall(page.read_text(encoding="utf-8"))]
+    assert found
+    for text in found:
+        (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
+        assert suites.load(tmp_path / "suite.yaml").metrics
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if COMMAND.search(p.read_text(encoding="utf-8"))], ids=name_of)
 def test_commands_on_a_page_are_accepted(page: Path) -> None:
     for line in COMMAND.findall(page.read_text(encoding="utf-8")):
