@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,8 +92,8 @@ class Ray:
             self._hand_out(ready)
             waiting = {ref: actor for actor in self._actors for ref in (*actor.tasks, actor.coming) if ref is not None}
             done, _ = self._ray.wait(list(waiting), num_returns=1, timeout=PATIENCE)
-            if not done and not any(node["Alive"] for node in self._ray.nodes()):
-                raise StgEvalError("Ray has no machine left; what is finished is kept, the same command resumes")
+            if not done:
+                self._look()
             for ref in done:
                 actor = waiting[ref]
                 if ref is actor.coming:
@@ -122,7 +123,14 @@ class Ray:
         except self._ray.exceptions.RayTaskError as error:  # its constructor failed: so it would for every other
             raise self._cause(error) from error
         except self._ray.exceptions.RayError:
+            self._look()
+            time.sleep(1)
             actor.coming = actor.handle.ready.remote()
+
+    def _look(self) -> None:
+        """Raises StgEvalError when no machine is left that could start a worker again."""
+        if not any(node["Alive"] for node in self._ray.nodes()):
+            raise StgEvalError("Ray has no machine left; what is finished is kept, the same command resumes")
 
     def _result(self, actor: Actor, ref: Any) -> Result | StgEvalError | None:
         """Return a task's result; None where its actor died. Ray restarts that one; until it answers it gets no
