@@ -87,13 +87,18 @@ async function present(state) {
   }
   trial = state.trial;
   played = false;
+  for (const video of document.querySelectorAll("video")) {
+    video.removeAttribute("src"); // a player must not ask for an address that is taken back
+    video.load();
+  }
+  $("clips").replaceChildren();
+  $("examples").replaceChildren();
   urls.forEach(URL.revokeObjectURL);
   urls = [];
   show("trial");
   $("prompt").textContent = trial.prompt;
   ask();
   say("Loading …");
-  $("clips").replaceChildren();
   const mine = trial.id;
   const videos = [];
   for (let side = 0; side < trial.clips; side++) videos.push(await clip(`api/clips/${mine}/${side}`));
