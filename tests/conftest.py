@@ -201,7 +201,11 @@ def official() -> Callable[[str], Any]:
     """A module of vbench 0.1.5. Skips the test where the package is not installed."""
     pytest.importorskip("vbench", reason="vbench is not installed (pip install --no-deps vbench==0.1.5)")
     # openai-clip takes `packaging` from pkg_resources, which setuptools no longer has.
-    sys.modules.setdefault("pkg_resources", types.SimpleNamespace(packaging=importlib.import_module("packaging")))
+    # pytest asks it for `fixup_namespace_packages` wherever it is loaded.
+    stand_in = types.SimpleNamespace(
+        packaging=importlib.import_module("packaging"), fixup_namespace_packages=lambda *_, **__: None
+    )
+    sys.modules.setdefault("pkg_resources", stand_in)
     importlib.import_module("packaging.version")
 
     def module(name: str) -> Any:

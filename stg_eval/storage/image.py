@@ -34,8 +34,10 @@ class Picture:
 
 def read_image(path: Path) -> Picture:
     """Decode an image. Raises StgEvalError for a file that is no image, is cut, or is of a kind that is refused."""
-    from PIL import Image
+    from PIL import Image, ImageFile
 
+    # other libraries in this process turn it on, and then half an image is one with a grey rest
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(path) as image:
             pictures = getattr(image, "n_frames", 1)

@@ -48,7 +48,7 @@ MOMENTS = {
     "encoding": "stg_eval.storage.video.write::encode:5",
     "files there, rows not": "stg_eval.storage.store:Store:add_clips:2",
     "scoring": "stg_eval.storage.store:Store:add_results:2",
-    "writing results": "stg_eval.storage.results::_write:2",
+    "writing results": "stg_eval.storage.results::_sha256:2",
 }
 """What is being done -> module:class:function:call in which the process dies."""
 

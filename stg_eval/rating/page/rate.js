@@ -87,12 +87,11 @@ async function present(state) {
   }
   trial = state.trial;
   played = false;
-  for (const video of document.querySelectorAll("video")) {
+  for (const video of document.querySelectorAll("#clips video")) {
     video.removeAttribute("src"); // a player must not ask for an address that is taken back
     video.load();
   }
   $("clips").replaceChildren();
-  $("examples").replaceChildren();
   urls.forEach(URL.revokeObjectURL);
   urls = [];
   show("trial");
@@ -102,6 +101,7 @@ async function present(state) {
   const mine = trial.id;
   const videos = [];
   for (let side = 0; side < trial.clips; side++) videos.push(await clip(`api/clips/${mine}/${side}`));
+  urls = videos.map((video) => video.src);
   if (!trial || trial.id !== mine) return;
   $("clips").replaceChildren(
     ...videos.map((video) => {
@@ -144,9 +144,7 @@ async function clip(path) {
   video.disablePictureInPicture = true;
   video.addEventListener("loadedmetadata", () => video.classList.toggle("small", video.videoWidth < 160));
   if (!answer.ok) return video;
-  const url = URL.createObjectURL(await answer.blob());
-  urls.push(url);
-  video.src = url;
+  video.src = URL.createObjectURL(await answer.blob());
   await new Promise((done) => {
     video.addEventListener("canplaythrough", done, { once: true });
     video.addEventListener("error", done, { once: true });

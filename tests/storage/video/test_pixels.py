@@ -94,7 +94,9 @@ def test_deep_clips_are_read_as_their_8_bit_copy_would_be(tmp_path, noise, encod
             target.mux(stream.encode(new))
         target.mux(stream.encode(None))
     ours, theirs = read_video(deep).astype(int), read_video(copy).astype(int)
-    assert np.abs(ours - theirs).max() <= 4  # a level of U or V is up to 2.02 of blue
+    assert (
+        np.abs(ours - theirs).max() <= 5
+    )  # a level of Y is 1.16, one of U or V up to 2.02 of blue, and both sides round
     assert np.abs(ours - theirs).mean() < 1
     assert probe(deep).notes == (f"{bits} to 8 bits a channel",)
 
