@@ -204,7 +204,10 @@ def test_a_run_whose_driver_or_raylet_is_killed_is_resumed_as_if_nothing_had_bee
             driver.kill()
         else:
             os.kill(next(pid for pid, what in of_ray(home).items() if "raylet/raylet" in what), signal.SIGKILL)
-        assert driver.wait(timeout=240) == (2 if victim == "raylet" else -signal.SIGKILL)
+        code = driver.wait(timeout=240)
+        if victim == "raylet" and code == 0:
+            pytest.skip("the run had ended before its raylet was gone")
+        assert code == (2 if victim == "raylet" else -signal.SIGKILL)
         assert victim == "driver" or "Ray has no machine left" in log.read_text()
         wait_until(lambda: not of_ray(home))
         for store in ("store", "other"):
