@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from stg_eval.generators.diffusers_video import DiffusersModel
-from stg_eval.generators.loading import MEMORY_SETTINGS
-from stg_eval.generators.model import SMOKE, ModelCard, Preset
-from stg_eval.generators.wan import LAYER_MAP, small
-from stg_eval.types import Guidance
+from stg_eval.generators import wan
 from stg_eval.weights import Weight
 
 CHECKPOINT = Weight(
@@ -17,38 +14,19 @@ CHECKPOINT = Weight(
     licence="Apache-2.0",
     size=80_400_000_000,
     repo="Wan-AI/Wan2.1-T2V-14B-Diffusers",
-    files=("model_index.json", "scheduler/*", "tokenizer/*", "text_encoder/*", "transformer/*", "vae/*"),
+    files=wan.CHECKPOINT.files,
 )
 
-MODEL = DiffusersModel(
-    card=ModelCard(
+MODEL = replace(
+    wan.MODEL,
+    card=replace(
+        wan.MODEL.card,
         name="wan14b",
         title="Wan 2.1 14B",
         weights=CHECKPOINT.source,
-        task="text-to-video",
-        height=480,
-        width=832,
-        num_frames=81,
-        fps=16.0,
-        num_inference_steps=50,
-        dtype="bfloat16",
-        presets={
-            "none": Preset(Guidance.parse("none")),
-            "cfg": Preset(Guidance.parse("cfg5")),
-            "stg": Preset(Guidance.parse("cfg5+stg-a[8]w1"), source="layer 8 as in the public Wan pipeline"),
-            "slg": Preset(Guidance.parse("cfg5+stg-r[9]u@0.1-0.9"), source="Wan2GP's skip-layer guidance"),
-        },
-        settings=MEMORY_SETTINGS,
         tflops_per_pass=1678.4,
         num_layers=40,
     ),
-    pipeline="WanPipeline",
-    small=partial(small, num_layers=40),
-    layer_map=LAYER_MAP,
-    batch_order="c,u",
-    float32=("vae",),  # as the model card asks
-    smoke={**SMOKE, "num_frames": 17},
+    small=partial(wan.small, num_layers=40),
     checkpoints=(CHECKPOINT,),
-    size_multiple=16,
-    frames_multiple=4,
 )

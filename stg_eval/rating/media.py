@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stg_eval.rating.study import RatedClip
-from stg_eval.types import StgEvalError
+from stg_eval.storage.inside import clip_path, inside
 
 BLOCK = 1 << 16
 """Sizes are rounded up to a multiple of this."""
@@ -55,11 +55,7 @@ def path_of(clip: RatedClip, store: Path, folder: Path) -> Path:
 
     Raises StgEvalError for a path that leads out of there, as a foreign study might hold one.
     """
-    root = folder if clip.anchor else store
-    path = (root / clip.file).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise StgEvalError(f"{clip.file} lies outside {root}; the study is not one that stg-eval wrote")
-    return path
+    return inside(folder, clip.file) if clip.anchor else clip_path(store, clip.file, "")
 
 
 def padded_size(sizes: list[int]) -> int:

@@ -130,7 +130,7 @@ def test_no_path_reaches_a_file_outside_the_page(made_study, client_of, path) ->
 def test_a_study_that_points_outside_its_store_is_not_served(made_study) -> None:
     study, store = made_study(raters=1)
     study._db.execute("UPDATE clips SET file = '../../../../etc/passwd' WHERE id = 0")
-    with pytest.raises(server.StgEvalError, match="outside"):
+    with pytest.raises(server.StgEvalError, match="leads out of"):
         server.application(study, store)
 
 
