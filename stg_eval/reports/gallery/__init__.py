@@ -31,7 +31,7 @@ from stg_eval.reports.writers.html_table import prose_html, to_html
 from stg_eval.storage import atomic, csv_text
 from stg_eval.storage.inside import finding
 from stg_eval.storage.results import Results
-from stg_eval.storage.video import probe, read_video
+from stg_eval.storage.video import open_video
 from stg_eval.types import StgEvalError
 
 SHEET_PIXELS = 1 << 17
@@ -98,12 +98,12 @@ class _Shelf:
         return self._seen[path]
 
     def _add(self, path: Path) -> int:
-        info = probe(path)
+        info, chunks = open_video(path)  # once: a page shows thousands
         clip: dict[str, Any]
         codec, suffix = info.codec.split()[0], path.suffix.lower()
         played = codec in PLAYED[0] and suffix in PLAYED[1]
         if info.height * info.width * info.num_frames <= SHEET_PIXELS * (1 if played else 16):
-            frames = read_video(path)
+            frames = np.concatenate(list(chunks))
             data, columns = sheet(frames)
             clip = {"n": len(frames), "cols": columns, "at": self._length, "length": len(data)}
             self.sheets.append(data)
