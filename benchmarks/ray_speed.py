@@ -22,7 +22,13 @@ from stg_eval.storage.store import Store
 
 def main() -> None:
     torch.set_num_threads(1)
-    plan = make_plan(suites.load("demo"), "tiny", metric_names=["accuracy_sprites"], settings={"batch_size": 4})
+    plan = make_plan(
+        suites.load("demo"),
+        "tiny",
+        metric_names=["accuracy_sprites"],
+        limit=64,
+        settings={"batch_size": 4, "num_inference_steps": 10},
+    )
     original = Store.add_clips
     for turn in range(2):
         speed = {}
