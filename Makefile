@@ -1,15 +1,19 @@
 # make demo   the whole job on the embedded model: install, generate, score, report
-# make test   the tests        make lint   ruff, mypy, import floors        make docs   the documentation, in build/site
+# make test   the tests        make sweep  the slow ones     make lint   ruff, mypy, import floors
+# make docs   the documentation, in build/site
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test sweep lint docs clean
 
 demo: .venv/installed
 	$(BIN)/stg-eval run --suite demo --model tiny --output runs/demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+sweep: .venv/installed
+	$(BIN)/python -m pytest -m sweep $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ def test_a_metric_from_another_package_scores_a_run_and_is_gated_without_an_edit
 
     def run(output: Path, store: Path) -> subprocess.CompletedProcess[str]:
         wanted = ("--metrics", "sharpness,temporal_flickering", "--limit", 24, "--device", "cpu")
+        wanted += ("--set", "num_inference_steps=2")
         return stg_eval(
             site, "run", "--suite", "demo", "--model", "tiny", *wanted, "--output", output, "--store", store
         )

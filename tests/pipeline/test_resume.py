@@ -19,7 +19,7 @@ RUN = [
     "--limit",
     "72",
     "--set",
-    "num_inference_steps=3",
+    "num_inference_steps=2",
     "--device",
     "cpu",
 ]
