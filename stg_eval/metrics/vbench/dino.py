@@ -6,6 +6,7 @@ which the published file fits name by name; the positions are stretched as in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,13 +31,17 @@ class Dino(nn.Module):
         self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.parts.norm(self.tokens(x))[:, 0]
+        return out
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Map images to what the last block gives, [n, 1 + N, D], before the last normalisation."""
         patches = self.parts.patch_embed.proj(x).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.parts.cls_token.expand(len(x), -1, -1), patches], dim=1)
-        tokens = tokens + positions(self.parts.pos_embed, x.shape[-2], x.shape[-1])
+        tokens = self.parts.norm_pre(tokens + positions(self.parts.pos_embed, x.shape[-2], x.shape[-1]))
         for block in self.parts.blocks:
             tokens = block(tokens)
-        out: Tensor = self.parts.norm(tokens)[:, 0]
-        return out
+        return tokens
 
 
 def positions(table: Tensor, height: int, width: int) -> Tensor:
@@ -58,8 +63,12 @@ def positions(table: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=1)  # subject consistency and i2v subject share it
 def load_dino(checkpoint: weights.Checkpoint, device: str) -> Dino:
-    """Return the network from the published file; its size is read off the tensors."""
-    state = weights.load_torch(checkpoint)
+    """Return the network from the published file."""
+    return build(weights.load_torch(checkpoint), device)
+
+
+def build(state: Mapping[str, Tensor], device: str, **options: Any) -> Dino:
+    """Return a network of DINO's layout from its tensors, off which its size is read; `options` are timm's."""
     width = state["cls_token"].shape[-1]
     with torch.device("meta"):  # no time for random weights that are replaced at once
         parts = VisionTransformer(
@@ -69,7 +78,10 @@ def load_dino(checkpoint: weights.Checkpoint, device: str) -> Dino:
             depth=1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks.")),
             num_heads=width // 64,
             num_classes=0,
+            **options,
         )
+        if "norm_pre.weight" in state:  # of a CLIP; timm's own option for it would take away the patches' bias
+            parts.norm_pre = parts.norm.__class__(width, eps=parts.norm.eps)
     parts.load_state_dict(state, assign=True)
     network = Dino(parts).float().eval().requires_grad_(False).to(device)
     use_onednn(network, device)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DINO = Weight(
     name="dino-vit-b-16",
-    needed_by="metrics subject_consistency, i2v_subject",
+    needed_by="metrics subject_consistency, i2v_subject, i2v_background",
     licence="Apache-2.0",
     size=343_000_000,
     url="https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",

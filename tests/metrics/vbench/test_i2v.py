@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stg_eval.metrics.decoding import score_clips
-from stg_eval.metrics.vbench import camera_motion, dino, import_vbench
-from stg_eval.metrics.vbench.i2v_subject import I2VSubject
+from stg_eval.metrics.vbench import camera_motion, dino, i2v_background, i2v_subject, import_vbench
 from stg_eval.types import Case, StgEvalError
+from stg_eval.weights import Checkpoint
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the official loops warn a lot
 
@@ -52,16 +56,94 @@ def test_i2v_subject_is_the_official_one(official, dino_file, clip_path, image, 
     module = import_vbench("vbench2_beta_i2v.i2v_subject")
     network = dino.load_dino(dino_file, "cpu")
     expected, _ = module.i2v_subject(network, [(str(image), str(clip_path))], "cpu")
-    outcome = score_one(I2VSubject(dino_file, "cpu"), clip_path, image)
+    outcome = score_one(i2v_subject.scorer(dino_file, "cpu"), clip_path, image)
     assert outcome.problems == {}
     assert outcome.values["it"] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_a_clip_without_its_image_says_so(dino_file, make_clip) -> None:
-    outcome = score_one(I2VSubject(dino_file, "cpu"), make_clip(3), None)
+    outcome = score_one(i2v_subject.scorer(dino_file, "cpu"), make_clip(3), None)
     assert outcome.problems == {
         "it": "i2v_subject compares a clip with the image that it started from, and there is none"
     }
+
+
+def drawn(shapes: dict[str, list[int]]) -> dict[str, Any]:
+    """Tensors that anyone can draw again."""
+    import torch
+
+    rng, state = np.random.default_rng(0), {}
+    for name in sorted(shapes):
+        shape = tuple(shapes[name])
+        value = rng.normal(size=shape) / math.sqrt(math.prod(shape[1:]) if len(shape) > 1 else 100)
+        if len(shape) == 1 and name.endswith("weight"):
+            value = value + 1  # of a normalisation
+        if name.endswith(("pos_embed", "cls_token")):
+            value = rng.normal(size=shape) / 2
+        state[name] = torch.from_numpy(np.asarray(3 * value if name.startswith("lora") else value, np.float32))
+    return state
+
+
+@pytest.fixture(scope="module")
+def dreamsim_files(tmp_path_factory) -> tuple[Checkpoint, Checkpoint]:
+    """DreamSim made narrow and shallow, in the layout of the published archive."""
+    import torch
+    from safetensors.torch import save
+
+    folder = tmp_path_factory.mktemp("dreamsim")
+    state = drawn(json.loads((GOLDEN / "dreamsim.json").read_text())["shapes"])
+
+    def part(name: str) -> dict[str, Any]:
+        return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+    torch.save(part("dino"), folder / "dino.pth")
+    with zipfile.ZipFile(folder / "dreamsim_ensemble_checkpoint.zip", "w") as archive:
+        for name in ("clip", "open_clip"):
+            torch.save({"state_dict": part(name)}, file := io.BytesIO())
+            archive.writestr(f"{name}_vitb16_pretrain.pth.tar", file.getvalue())
+        archive.writestr("ensemble_lora/adapter_model.safetensors", save(part("lora")))
+        archive.writestr("ensemble_lora/adapter_config.json", json.dumps({"r": 16, "lora_alpha": 0.5}))
+    names = ("dino.pth", "dreamsim_ensemble_checkpoint.zip")
+    return Checkpoint(folder / names[0], "0" * 64), Checkpoint(folder / names[1], "1" * 64)
+
+
+def test_dreamsim_s_embeddings_are_the_original_s(dreamsim_files) -> None:
+    """Recorded from dreamsim 0.2.1 with peft 0.18, its networks made shallow."""
+    import torch
+
+    from stg_eval.metrics.vbench.dreamsim import load_dreamsim
+
+    small = torch.from_numpy(np.random.default_rng(1).random((3, 3, 7, 8), np.float32))
+    images = small.repeat_interleave(32, 2).repeat_interleave(28, 3)
+    with torch.inference_mode():
+        ours = load_dreamsim(*dreamsim_files, "cpu")(images).numpy()
+    recorded = json.loads((GOLDEN / "dreamsim.json").read_text())["embeddings"]
+    assert np.abs(ours - recorded).max() < 1e-6
+    assert np.abs(ours[0] - ours[2]).max() > 0.05
+
+
+def test_an_adapter_that_has_no_place_is_refused() -> None:
+    import torch
+
+    from stg_eval.metrics.vbench.dreamsim import adapt
+
+    with pytest.raises(ValueError, match=r"mlp\.fc1\.lora_A"):
+        adapt([{}], {"base_model.model.mlp.fc1.lora_A.weight": torch.zeros(1)}, 1.0)
+
+
+@pytest.mark.parametrize("size", [(2, 120, 160), (7, 240, 246)])
+def test_i2v_background_is_the_official_one(official, dreamsim_files, make_clip, size, image, monkeypatch) -> None:
+    """The official loop around our DreamSim, which is the original's by the test above."""
+    from stg_eval.metrics.vbench.dreamsim import load_dreamsim
+
+    official("utils")
+    monkeypatch.setitem(sys.modules, "dreamsim", types.SimpleNamespace(dreamsim=None))
+    module, clip_path = import_vbench("vbench2_beta_i2v.i2v_background"), make_clip(*size)
+    network = types.SimpleNamespace(embed=load_dreamsim(*dreamsim_files, "cpu"))
+    expected, _ = module.i2v_background(network, [(str(image), str(clip_path))], "cpu")
+    outcome = score_one(i2v_background.scorer(*dreamsim_files, "cpu"), clip_path, image)
+    assert outcome.problems == {}
+    assert outcome.values["it"] == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.fixture
@@ -97,17 +179,8 @@ def test_what_is_asked_of_the_camera_is_read_as_officially(official_camera) -> N
 
 
 def tracker_state(shapes: dict[str, list[int]]) -> dict[str, Any]:
-    """Tensors that anyone can draw again; moves are small, since the sines of large ones would enlarge any rounding."""
-    import torch
-
-    rng, state = np.random.default_rng(0), {}
-    for name in sorted(shapes):
-        shape = tuple(shapes[name])
-        value = rng.normal(size=shape) / math.sqrt(math.prod(shape[1:]) if len(shape) > 1 else 100)
-        if len(shape) == 1 and name.endswith("weight"):
-            value = value + 1  # of a normalisation
-        state[name] = torch.from_numpy(np.asarray(0.003 * value if "flow_head" in name else value, np.float32))
-    return state
+    """Moves are small, since the sines of large ones would enlarge any rounding."""
+    return {name: 0.003 * value if "flow_head" in name else value for name, value in drawn(shapes).items()}
 
 
 def moving_blocks(num_frames: int) -> np.ndarray:
@@ -121,7 +194,7 @@ def test_tracks_are_the_original_s() -> None:
 
     from stg_eval.metrics.vbench.cotracker import CoTracker, Tracks
 
-    recorded = json.loads((Path(__file__).parents[1] / "golden" / "cotracker.json").read_text())
+    recorded = json.loads((GOLDEN / "cotracker.json").read_text())
     network = CoTracker(tracker_state(recorded["shapes"])).eval()
     with torch.inference_mode():
         tracks = Tracks(network, 10)
