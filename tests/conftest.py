@@ -174,8 +174,9 @@ def ucf101_at(avi: Callable[[int], bytes]) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def vbench_i2v_at() -> Callable[..., Path]:
     """VBench-I2V as it extracts, with the official numbers of entries and stand-ins for its prompts and images."""
-    subject = ["i2v_subject", "motion_smoothness", "dynamic_degree", "aesthetic_quality", "imaging_quality"]
-    background = ["i2v_background", "aesthetic_quality", "imaging_quality"]
+    both = ["aesthetic_quality", "imaging_quality", "temporal_flickering"]
+    subject = ["i2v_subject", "subject_consistency", "motion_smoothness", "dynamic_degree", *both]
+    background = ["i2v_background", "background_consistency", *both]
 
     def make(root: Path, subjects: int = 246, backgrounds: int = 109) -> Path:
         crops = root / "crop" / "16-9"

@@ -14,6 +14,7 @@ import pytest
 
 from stg_eval import suites
 from stg_eval.datasets.vbench import RATIOS, open_dataset
+from stg_eval.metrics import registry
 from stg_eval.types import StgEvalError
 
 FIVE = ("imaging_quality", "aesthetic_quality", "motion_smoothness", "dynamic_degree", "temporal_flickering")
@@ -102,6 +103,19 @@ def test_355_images_with_five_samples_are_1775_videos(i2v: Path) -> None:
     assert len({case.image_sha256 for case in cases}) == 355
     everything = open_dataset("vbench-i2v", {"root": str(i2v)}, None)
     assert sum(1 for _ in everything.cases()) == 1118
+
+
+def test_all_nine_dimensions_of_i2v_are_5590_videos(i2v: Path) -> None:
+    """Counted in vbench2_i2v_full_info.json: 246 images with a subject, 109 with a background, 763 moving cameras."""
+    suite = suites.load("vbench-i2v-full")
+    dataset = open_dataset("vbench-i2v", {**suite.dataset_options, "root": str(i2v)}, None)
+    clips = list(suites.samples(suite, dataset))
+    assert len(clips) == len(set(clips)) == suite.clips == 5590
+    counts = {name: sum(name in case.tags for case, _ in clips) for name in suite.metrics}
+    totals = [name for name in suite.metrics if not counts[name]]
+    assert totals == ["vbench_i2v_total", "vbench_i2v_quality", "vbench_i2v_score"]
+    assert {part.metric for total in totals for part in registry.card(total).parts} == {*counts} - {*totals}
+    assert (counts["camera_motion"], counts["i2v_subject"], counts["i2v_background"]) == (5 * 763, 5 * 246, 5 * 109)
 
 
 def test_the_crop_is_chosen_by_aspect_ratio(i2v: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_senseless_amount_is_refused(bad: dict[str, float]) -> None:
         list(suites.samples(suite(), Cases("a"), **bad))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["ucf101-i2v", "vbench-i2v", "evalcrafter"])
+@pytest.mark.parametrize("name", ["ucf101-i2v", "vbench-i2v", "vbench-i2v-full", "evalcrafter"])
 def test_a_dry_plan_counts_data_that_is_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
     protocol = suites.load(name)

@@ -41,7 +41,8 @@ class Dino(nn.Module):
         tokens = self.parts.norm_pre(tokens + positions(self.parts.pos_embed, x.shape[-2], x.shape[-1]))
         for block in self.parts.blocks:
             tokens = block(tokens)
-        return tokens
+        out: Tensor = tokens
+        return out
 
 
 def positions(table: Tensor, height: int, width: int) -> Tensor:
@@ -81,7 +82,7 @@ def build(state: Mapping[str, Tensor], device: str, **options: Any) -> Dino:
             **options,
         )
         if "norm_pre.weight" in state:  # of a CLIP; timm's own option for it would take away the patches' bias
-            parts.norm_pre = parts.norm.__class__(width, eps=parts.norm.eps)
+            parts.norm_pre = nn.LayerNorm(width, eps=1e-5)
     parts.load_state_dict(state, assign=True)
     network = Dino(parts).float().eval().requires_grad_(False).to(device)
     use_onednn(network, device)

@@ -39,7 +39,8 @@ class DreamSim(nn.Module):
         parts += [network(images) @ matrix for network, matrix in zip(self.clips, self.projections, strict=True)]
         embeddings = torch.cat(parts, dim=1)
         embeddings = embeddings - embeddings.mean(dim=1, keepdim=True)
-        return embeddings / embeddings.norm(dim=1, keepdim=True)
+        out: Tensor = embeddings / embeddings.norm(dim=1, keepdim=True)
+        return out
 
 
 def load_dreamsim(own: weights.Checkpoint, ensemble: weights.Checkpoint, device: str) -> DreamSim:
