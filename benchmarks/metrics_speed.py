@@ -207,17 +207,19 @@ def random_weights(folder: Path, dimensions: Sequence[str], moving: bool) -> dic
     """Full-size networks with random weights in the layout of the published files."""
     torch.manual_seed(0)
     needed = {row.name for dimension in dimensions for row in registry.card(dimension).weights}
-    found = {}
-    for name in needed:
-        path = folder / f"{name}-{moving}"
+    return {name: random_network(folder, name, moving) for name in needed}
+
+
+def random_network(folder: Path, name: str, moving: bool) -> weights.Checkpoint:
+    path = folder / f"{name}-{moving}"
+    if not path.exists():
         if name == "clip-vit-l-14":
             from safetensors.torch import save_file
 
             save_file(clip_vit_l_14().state_dict(), path)
         else:
             torch.save(SMALL_NETWORKS[name](moving), path)
-        found[name] = weights.Checkpoint(path, hashlib.sha256(name.encode()).hexdigest())
-    return found
+    return weights.Checkpoint(path, hashlib.sha256(name.encode()).hexdigest())
 
 
 def clip_vit_l_14() -> Any:

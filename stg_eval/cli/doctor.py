@@ -96,7 +96,5 @@ def _weights() -> Iterator[Row]:
     from stg_eval.pipeline import checkpoints
 
     for name, row in checkpoints.catalogue().items():
-        if weights.is_present(row):
-            yield f"weights {name}", "ok", "", ""
-        else:
-            yield f"weights {name}", "absent", weights.size(row), f"stg-eval weights fetch {name}"
+        here, told = weights.is_present(row), f"{weights.size(row)}, {row.licence}, {weights.digest(row)}"
+        yield f"weights {name}", "ok" if here else "absent", told, "" if here else f"stg-eval weights fetch {name}"

@@ -74,10 +74,10 @@ def _weights(_: str) -> tuple[list[str], list[list[str]]]:
     from stg_eval.pipeline import checkpoints
 
     rows = [
-        [w.name, weights.size(w), w.licence, w.needed_by, str(weights.where(w) or "-")]
+        [w.name, weights.size(w), w.licence, weights.digest(w), w.needed_by, str(weights.where(w) or "-")]
         for w in checkpoints.catalogue().values()
     ]
-    return ["weights", "size", "licence", "needed by", "here"], rows
+    return ["weights", "size", "licence", "digest", "needed by", "here"], rows
 
 
 LISTS: dict[str, Callable[[str], tuple[list[str], list[list[str]]]]] = {

@@ -13,7 +13,7 @@ data_app = typer.Typer(help="Data sets of the suites.", no_args_is_help=True)
 
 @weights_app.command(name="list")
 def weights_list() -> None:
-    """List every checkpoint: size, licence, what needs it, whether it is here."""
+    """List every checkpoint: size, licence, digest, what needs it, whether it is here."""
     from stg_eval.cli import listing
 
     listing.show("weights", "")

@@ -6,12 +6,13 @@
 from stg_eval.weights.download import download
 from stg_eval.weights.fetching import fetch
 from stg_eval.weights.local import Checkpoint, cache_dir, is_present, load_torch, require, where
-from stg_eval.weights.weight import Weight, size
+from stg_eval.weights.weight import Weight, digest, size
 
 __all__ = [
     "Checkpoint",
     "Weight",
     "cache_dir",
+    "digest",
     "download",
     "fetch",
     "is_present",

@@ -43,3 +43,10 @@ def size(row: Weight) -> str:
         if row.size >= factor:
             return f"{row.size / factor:.1f} {unit}"
     return f"{row.size / 1e3:.1f} kB" if row.size else "size not published"
+
+
+def digest(row: Weight) -> str:
+    """Say what the file's digest is checked against, for people: "SHA-256 40d365715913c9da"."""
+    if published := row.sha256 or row.zip_sha256:
+        return f"SHA-256 {published[:16]}" + ("" if row.sha256 else " of its zip")
+    return "SHA-256 by the hub" if row.repo else "SHA-256 of the first fetch"

@@ -290,6 +290,23 @@ def test_every_metric_finds_its_weights_in_the_table() -> None:
             assert card.name in row.needed_by
 
 
+def test_every_checkpoint_of_vbench_says_size_licence_and_digest(capsys: pytest.CaptureFixture[str]) -> None:
+    from stg_eval.cli import doctor, listing
+
+    rows = {row.name: row for card in METRICS.values() for row in card.weights if "vbench" in card.note.lower()}
+    assert len(rows) >= 14
+    assert all(row.size and row.licence for row in rows.values())
+    listing.show("weights", "")
+    listed = capsys.readouterr().out.splitlines()
+    doctor.report(Path())
+    for lines in (listed, capsys.readouterr().out.splitlines()):
+        for name, row in rows.items():
+            (line,) = (text for text in lines if f" {name} " in f" {text}")
+            assert weights.size(row) in line
+            assert row.licence in line
+            assert "SHA-256" in line
+
+
 def test_every_row_says_where_its_bytes_come_from() -> None:
     for row in checkpoints.catalogue().values():
         assert (row.repo is None) != (row.url is None), row.name

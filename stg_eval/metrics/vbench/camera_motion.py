@@ -19,7 +19,7 @@ COTRACKER = Weight(
     name="cotracker2",
     needed_by="metric camera_motion",
     licence="CC-BY-NC-4.0",
-    size=0,
+    size=204_000_000,  # of its tensors
     repo="facebook/cotracker",
     file="cotracker2.pth",
 )

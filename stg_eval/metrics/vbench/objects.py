@@ -32,7 +32,7 @@ GRIT = Weight(
     name="grit-b-densecap-objectdet",
     needed_by="metrics object_class, multiple_objects, color, spatial_relationship",
     licence="MIT",
-    size=0,
+    size=918_000_000,  # of its tensors, which is about what people report
     url="https://datarelease.blob.core.windows.net/grit/models/grit_b_densecap_objectdet.pth",
     file="grit_b_densecap_objectdet.pth",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,36 @@ SIZES = [
 """Clips of several lengths and shapes, among them one that becomes 224 x 229, nearly a square."""
 
 
-@pytest.fixture(params=SIZES, ids=lambda size: "{num_frames}x{height}x{width}".format(**size))
+OWN = os.environ.get("STG_EVAL_PARITY", "")
+"""Folder with clips of one's own, on which every dimension is compared too; see benchmarks/vbench_parity.py."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with `clip_path` runs on each of SIZES, or of its mark `clips`, and on each clip of one's own."""
+    if "clip_path" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("clips")
+        clips = [*(mark.args if mark else SIZES), *(sorted(Path(OWN).glob("*.mp4")) if OWN else ())]
+        names = [c.stem if isinstance(c, Path) else "-".join(map(str, c.values())) for c in clips]
+        metafunc.parametrize("clip_path", clips, indirect=True, ids=names)
+
+
+@pytest.fixture
 def clip_path(request, make_clip) -> Path:
-    return make_clip(**request.param)
+    return request.param if isinstance(request.param, Path) else make_clip(**request.param)
+
+
+@pytest.fixture(scope="session")
+def agree() -> Callable[..., None]:
+    """Two scores of one clip agree; on clips of one's own it is noted how well."""
+
+    def check(dimension: str, clip: Path, official: float, ours: float, tolerance: float) -> None:
+        if OWN:
+            with (Path(OWN) / "scores.csv").open("a", encoding="utf-8") as file:
+                own = clip.stem if clip.parent == Path(OWN) else f"test's {clip.stem}"
+                print(dimension, own, repr(float(official)), repr(float(ours)), tolerance, sep=",", file=file)
+        assert ours == pytest.approx(float(official), abs=tolerance, rel=0, nan_ok=True), dimension
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -29,18 +29,18 @@ def dino_file(save_random: Any) -> Any:
     return save_random("dino.pth", VisionTransformer(embed_dim=64, depth=2, num_heads=1, num_classes=0))
 
 
-def test_subject_consistency_is_the_official_one(official, score, dino_file, clip_path) -> None:
+def test_subject_consistency_is_the_official_one(official, agree, score, dino_file, clip_path) -> None:
     network = dino.load_dino(dino_file, "cpu")
     expected, _ = official("subject_consistency").subject_consistency(network, [str(clip_path)], "cpu", False)
-    assert score(SubjectConsistency(dino_file, "cpu"), clip_path) == pytest.approx(expected, abs=1e-6)
+    agree("subject_consistency", clip_path, expected, score(SubjectConsistency(dino_file, "cpu"), clip_path), 1e-6)
 
 
-def test_background_consistency_is_the_official_one(official, score, clip_b32, clip_path) -> None:
+def test_background_consistency_is_the_official_one(official, agree, score, clip_b32, clip_path) -> None:
     module = official("background_consistency")
     network, preprocess = module.clip.load(str(clip_b32.path), device="cpu")
     with torch.no_grad():
         expected, _ = module.background_consistency(network, preprocess, [str(clip_path)], "cpu", False)
-    assert score(BackgroundConsistency(clip_b32, "cpu"), clip_path) == pytest.approx(expected, abs=1e-6)
+    agree("background_consistency", clip_path, expected, score(BackgroundConsistency(clip_b32, "cpu"), clip_path), 1e-6)
 
 
 def test_dino_gives_the_features_of_its_original(tmp_path) -> None:

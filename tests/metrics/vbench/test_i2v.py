@@ -50,7 +50,7 @@ def score_one(scorer: Any, clip: Path, image: Path | None) -> Any:
     return outcome
 
 
-def test_i2v_subject_is_the_official_one(official, dino_file, clip_path, image, monkeypatch) -> None:
+def test_i2v_subject_is_the_official_one(official, agree, dino_file, clip_path, image, monkeypatch) -> None:
     official("utils")
     monkeypatch.setitem(sys.modules, "dreamsim", types.SimpleNamespace(dreamsim=None))
     module = import_vbench("vbench2_beta_i2v.i2v_subject")
@@ -58,7 +58,7 @@ def test_i2v_subject_is_the_official_one(official, dino_file, clip_path, image, 
     expected, _ = module.i2v_subject(network, [(str(image), str(clip_path))], "cpu")
     outcome = score_one(i2v_subject.scorer(dino_file, "cpu"), clip_path, image)
     assert outcome.problems == {}
-    assert outcome.values["it"] == pytest.approx(float(expected), abs=1e-6)
+    agree("i2v_subject", clip_path, expected, outcome.values["it"], 1e-6)
 
 
 def test_a_clip_without_its_image_says_so(dino_file, make_clip) -> None:
@@ -131,19 +131,19 @@ def test_an_adapter_that_has_no_place_is_refused() -> None:
         adapt([{}], {"base_model.model.mlp.fc1.lora_A.weight": torch.zeros(1)}, 1.0)
 
 
-@pytest.mark.parametrize("size", [(2, 120, 160), (7, 240, 246)])
-def test_i2v_background_is_the_official_one(official, dreamsim_files, make_clip, size, image, monkeypatch) -> None:
+@pytest.mark.clips({"num_frames": 2, "height": 120, "width": 160}, {"num_frames": 7, "height": 240, "width": 246})
+def test_i2v_background_is_the_official_one(official, agree, dreamsim_files, clip_path, image, monkeypatch) -> None:
     """The official loop around our DreamSim, which is the original's by the test above."""
     from stg_eval.metrics.vbench.dreamsim import load_dreamsim
 
     official("utils")
     monkeypatch.setitem(sys.modules, "dreamsim", types.SimpleNamespace(dreamsim=None))
-    module, clip_path = import_vbench("vbench2_beta_i2v.i2v_background"), make_clip(*size)
+    module = import_vbench("vbench2_beta_i2v.i2v_background")
     network = types.SimpleNamespace(embed=load_dreamsim(*dreamsim_files, "cpu"))
     expected, _ = module.i2v_background(network, [(str(image), str(clip_path))], "cpu")
     outcome = score_one(i2v_background.scorer(*dreamsim_files, "cpu"), clip_path, image)
     assert outcome.problems == {}
-    assert outcome.values["it"] == pytest.approx(float(expected), abs=1e-6)
+    agree("i2v_background", clip_path, expected, outcome.values["it"], 1e-6)
 
 
 @pytest.fixture

@@ -131,11 +131,9 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-@pytest.mark.parametrize(
-    "size", [{"num_frames": 2}, {"num_frames": 5, "height": 776, "width": 800}], ids=["small", "large"]
-)
+@pytest.mark.clips({"num_frames": 2}, {"num_frames": 5, "height": 776, "width": 800, "speed": 5})
 def test_a_whole_clip_is_judged_as_officially(
-    official_loops, score_case, make_clip, files, monkeypatch, name, size
+    official_loops, agree, score_case, clip_path, files, monkeypatch, name
 ) -> None:
     """With a detector that sees what the mean of the pixels it is given says."""
 
@@ -149,15 +147,15 @@ def test_a_whole_clip_is_judged_as_officially(
             found.append(grit.Detection((int(x), int(y), int(x + w), int(y + h)), thing, thing))
         return found
 
-    path, prompt = make_clip(speed=5, **size), PROMPTS[name]
+    prompt = PROMPTS[name]
     scorer = objects.ObjectScorer(name, objects.JUDGES[name], *files, "cpu")
     monkeypatch.setattr(scorer._network, "detect", see)
     info = objects.auxiliary(name, objects.Case(id="x", prompt=prompt))
     detector = Caption(lambda image: see(image, name == "color"))
     expected, _ = getattr(official_loops(name), name)(
-        detector, [{"prompt": prompt, "video_list": [str(path)], "auxiliary_info": info}], "cpu"
+        detector, [{"prompt": prompt, "video_list": [str(clip_path)], "auxiliary_info": info}], "cpu"
     )
-    assert score_case(scorer, path, prompt) == pytest.approx(expected, abs=1e-12)
+    agree(name, clip_path, expected, score_case(scorer, clip_path, prompt), 1e-12)
 
 
 NAMES = st.sampled_from(["dog", "horse", "bicycle", "red bicycle", ""])

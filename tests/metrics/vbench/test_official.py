@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,28 +99,28 @@ CLIPS = [
 ]
 
 
-@pytest.mark.parametrize("clip", CLIPS)
-def test_temporal_flickering_equals_the_official_one_exactly(official, make_clip, score, clip):
-    path = make_clip(**clip)
-    expected, _ = official("temporal_flickering").temporal_flickering([str(path)])
-    assert score(flickering.load("cpu"), path) == float(expected)
+@pytest.mark.clips(*CLIPS)
+def test_temporal_flickering_equals_the_official_one_exactly(official, agree, clip_path, score):
+    expected, _ = official("temporal_flickering").temporal_flickering([str(clip_path)])
+    agree("temporal_flickering", clip_path, expected, score(flickering.load("cpu"), clip_path), 0.0)
 
 
-@pytest.mark.parametrize("clip", CLIPS)
-def test_motion_smoothness_equals_the_official_one(official, make_clip, score, random_weights, clip):
-    path, module = make_clip(**clip), official("motion_smoothness")
+@pytest.mark.clips(*CLIPS)
+def test_motion_smoothness_equals_the_official_one(official, agree, clip_path, score, random_weights):
+    module = official("motion_smoothness")
     config = Path(module.__file__).parent / "third_party/amt/cfgs/AMT-S.yaml"
     reference = module.MotionSmoothness(str(config), str(random_weights["amt-s"].path), torch.device("cpu"))
     scorer = motion_smoothness.MotionSmoothness(random_weights["amt-s"], "cpu")
-    assert score(scorer, path) == pytest.approx(reference.motion_score(str(path)), abs=1e-7)
+    agree("motion_smoothness", clip_path, reference.motion_score(str(clip_path)), score(scorer, clip_path), 1e-7)
 
 
 @pytest.mark.parametrize(("scale", "moving"), [(0.3, True), (0.03, False)])
-def test_dynamic_degrees_verdict_is_the_official_one(official, make_clip, score, raft_weights, scale, moving):
-    checkpoint, path = raft_weights(scale), make_clip(5)
-    expected = official_raft(official, checkpoint).infer(str(path))
-    assert expected == moving, "the test no longer covers both verdicts"
-    assert score(dynamic_degree.DynamicDegree(checkpoint, "cpu"), path) == float(expected)
+@pytest.mark.clips({"num_frames": 5})
+def test_dynamic_degrees_verdict_is_the_official_one(official, agree, clip_path, score, raft_weights, scale, moving):
+    checkpoint = raft_weights(scale)
+    expected = official_raft(official, checkpoint).infer(str(clip_path))
+    agree("dynamic_degree", clip_path, expected, score(dynamic_degree.DynamicDegree(checkpoint, "cpu"), clip_path), 0.0)
+    assert expected == moving or "STG_EVAL_PARITY" in os.environ, "the test no longer covers both verdicts"
 
 
 def test_verdict_is_exact_on_the_threshold_itself(official, make_clip, score, raft_weights):
@@ -162,24 +163,23 @@ def test_still_clip_stops_before_the_last_pair_and_moving_one_early(make_clip, s
     assert scored == {"moving": 2, "still": 8}  # of 9 pairs, 2 must exceed
 
 
-@pytest.mark.parametrize("clip", [{"num_frames": 3}, {"num_frames": 2, "height": 128, "width": 600}])
-def test_imaging_quality_equals_the_official_one(official, make_clip, score, random_weights, clip):
-    path, module = make_clip(**clip), official("imaging_quality")
+@pytest.mark.clips({"num_frames": 3}, {"num_frames": 2, "height": 128, "width": 600})
+def test_imaging_quality_equals_the_official_one(official, agree, clip_path, score, random_weights):
+    module = official("imaging_quality")
     reference = module.MUSIQ(pretrained_model_path=str(random_weights["musiq-spaq"].path))
     reference.training = False
-    expected = module.technical_quality(reference, [str(path)], "cpu")[1][0]["video_results"]
+    expected = module.technical_quality(reference, [str(clip_path)], "cpu")[1][0]["video_results"]
     scorer = imaging_quality.ImagingQuality(random_weights["musiq-spaq"], "cpu")
-    assert 100 * score(scorer, path) == pytest.approx(expected, abs=1e-4)
+    agree("imaging_quality", clip_path, expected / 100, score(scorer, clip_path), 1e-6)
 
 
-@pytest.mark.parametrize("clip", [{"num_frames": 6}, {"num_frames": 3, "height": 250, "width": 320}])
-def test_aesthetic_quality_equals_the_official_one(official, make_clip, score, random_weights, clip):
-    path = make_clip(**clip)
-    expected = official_aesthetic(official, random_weights, path)
+@pytest.mark.clips({"num_frames": 6}, {"num_frames": 3, "height": 250, "width": 320})
+def test_aesthetic_quality_equals_the_official_one(official, agree, clip_path, score, random_weights):
+    expected = official_aesthetic(official, random_weights, clip_path)
     scorer = aesthetic_quality.AestheticQuality(
         random_weights["clip-vit-l-14"], random_weights["laion-aesthetic"], "cpu"
     )
-    assert score(scorer, path) == pytest.approx(expected, abs=1e-5)
+    agree("aesthetic_quality", clip_path, expected, score(scorer, clip_path), 1e-6)
 
 
 @pytest.fixture

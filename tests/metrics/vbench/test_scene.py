@@ -96,10 +96,9 @@ def official_scene(official: Any, patch: pytest.MonkeyPatch) -> Any:
     return official("scene")
 
 
-@pytest.mark.parametrize("size", [{"num_frames": 2}, {"num_frames": 40, "height": 122, "width": 210}], ids=["2", "40"])
-def test_a_scene_is_judged_as_officially(official, score_case, make_clip, files, monkeypatch, size) -> None:
+@pytest.mark.clips({"num_frames": 2}, {"num_frames": 40, "height": 122, "width": 210})
+def test_a_scene_is_judged_as_officially(official, agree, score_case, clip_path, files, monkeypatch) -> None:
     """With a network that captions by the sum of the pixels, and the original's way of mixing frames up."""
-    path = make_clip(**size)
 
     def caption(image: torch.Tensor) -> str:
         return "a park of amusement" if round(1000 * image.mean().item()) % 2 else "a park"
@@ -108,12 +107,12 @@ def test_a_scene_is_judged_as_officially(official, score_case, make_clip, files,
         def generate(self, images: torch.Tensor, **_: Any) -> tuple[list[str], None]:
             return [caption(images[k // 3]) for k in range(len(images))], None
 
-    info = {"prompt": "amusement park", "video_list": [str(path)]}
+    info = {"prompt": "amusement park", "video_list": [str(clip_path)]}
     info["auxiliary_info"] = {"scene": {"scene": "amusement park"}}
     expected, _ = official_scene(official, monkeypatch).scene(Mixing(), [info], "cpu")
     scorer = scene.Scene(*files, "cpu")
     monkeypatch.setattr(scorer._network, "caption", caption)
-    assert score_case(scorer, path, "amusement park") == pytest.approx(expected, abs=1e-12)
+    agree("scene", clip_path, expected, score_case(scorer, clip_path, "amusement park"), 1e-12)
 
 
 def test_frames_are_scaled_bit_for_bit_as_by_the_official_decoder(make_clip) -> None:
