@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--only", default="", help="comma-separated dimensions, or together: all in one pass")
+    parser.add_argument("--networks", type=Path, help="a folder that keeps the drawn networks (6 GB) for the next run")
     parser.add_argument("--ours", action="store_true", help="time ours alone, as for its memory on large clips")
     settings = parser.parse_args()
     settings.device, settings.clips = "cpu", 1
@@ -69,8 +70,8 @@ def main() -> None:
     importlib.import_module("packaging.version")
     wanted = settings.only.split(",") if settings.only else [*base.DIMENSIONS, *PROMPTS, "together"]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (path,) = base.make_clips(folder, settings)
+        folder = settings.networks or Path(name)
+        (path,) = base.make_clips(Path(name), settings)
         print(f"{settings.frames} frames of {settings.width}x{settings.height}, {settings.threads} threads\n")
         print("| | official s | ours s | ratio | ratio of CPU s | our clips/s | official peak MiB | our peak MiB |")
         print("|---|---|---|---|---|---|---|---|")

@@ -35,6 +35,8 @@ class Case:
     id: str
     """Name inside its suite, stable between runs."""
     prompt: str = ""
+    asked: str = ""
+    """What metrics look for, where the model is shown a prompt that was made longer; empty: the prompt itself."""
     negative_prompt: str = ""
     image: str | None = None
     """Path of the first frame, for image-to-video models."""
@@ -51,17 +53,24 @@ class Case:
                 f"case {self.id!r} has an image without image_sha256; give the file's digest, without which all images "
                 "would be taken for one"
             )
-        for text in (self.id, self.prompt, self.negative_prompt, self.image or "", *self.tags):
+        for text in (self.id, self.prompt, self.asked, self.negative_prompt, self.image or "", *self.tags):
             check_text(text)
 
+    @property
+    def wanted(self) -> str:
+        """What metrics look for in the clip."""
+        return self.asked or self.prompt
+
     def conditions(self) -> dict[str, JSONValue]:
-        """Say what the model sees. Two cases with equal conditions share their clips."""
-        return {
+        """Say what the model sees, and what is asked where that is something else, as scores belong to clips. Two cases
+        with equal conditions share their clips."""
+        seen: dict[str, JSONValue] = {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
             "image": self.image_sha256,
             "label": self.label,
         }
+        return seen | ({"asked": self.asked} if self.asked else {})
 
     @cached_property
     def _conditions_as_json(self) -> str:

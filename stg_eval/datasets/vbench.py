@@ -14,6 +14,7 @@ from typing import Any
 
 from stg_eval.datasets.dataset import stratified
 from stg_eval.datasets.files import SOURCES, check_options, folder, how_to_get, image_digest, whole_number
+from stg_eval.datasets.prompt_files import rows
 from stg_eval.types import Case, StgEvalError
 
 RATIOS = ("1-1", "8-5", "7-4", "16-9")
@@ -21,10 +22,15 @@ RATIOS = ("1-1", "8-5", "7-4", "16-9")
 
 
 class VBenchT2V:
-    """One case a unique prompt (944 for 946 entries: two prompts stand there twice, with other dimensions each)."""
+    """One case a unique prompt (944 for 946 entries: two prompts stand there twice, with other dimensions each).
 
-    def __init__(self, dimensions: tuple[str, ...], random_prompts: int | None) -> None:
-        self._dimensions, self._count = dimensions, random_prompts
+    Args:
+        augmented: A text file with one longer prompt an entry, in the order of the list, as VBench's repository has
+            them. The model is shown these; metrics look for what the original says, as VBench's do.
+    """
+
+    def __init__(self, dimensions: tuple[str, ...], random_prompts: int | None, augmented: Path | None = None) -> None:
+        self._dimensions, self._count, self._augmented = dimensions, random_prompts, augmented
         spec = find_spec("vbench")  # does not import it
         places = [Path(place) / "VBench_full_info.json" for place in (spec and spec.submodule_search_locations) or ()]
         self._path = next((place for place in places if place.is_file()), None)
@@ -36,16 +42,18 @@ class VBenchT2V:
         if self._path is None:
             raise StgEvalError(str(self.missing))
         merged: dict[str, Case] = {}
-        for number, entry in enumerate(_entries(self._path)):
+        entries = _entries(self._path)
+        shown = _longer(self._augmented, len(entries)) if self._augmented else [entry["prompt_en"] for entry in entries]
+        for number, (entry, longer) in enumerate(zip(entries, shown, strict=True)):
             prompt = entry["prompt_en"]
-            case = merged.get(prompt, Case(id=f"{number:03d}", prompt=prompt))
-            tags = tuple(dict.fromkeys((*case.tags, *entry["dimension"])))
-            merged[prompt] = Case(id=case.id, prompt=prompt, tags=tags)
+            new = Case(id=f"{number:03d}", prompt=longer, asked=prompt if self._augmented else "")
+            case = merged.get(prompt, new)
+            merged[prompt] = replace(case, tags=tuple(dict.fromkeys((*case.tags, *entry["dimension"]))))
         cases = _with(merged.values(), self._dimensions)
         if self._count is not None:
-            yield from stratified(cases, lambda case: None, lambda case: case.prompt)[: self._count]
+            yield from stratified(cases, lambda case: None, lambda case: case.wanted)[: self._count]
         else:
-            yield from stratified(cases, lambda case: case.tags, lambda case: case.prompt)
+            yield from stratified(cases, lambda case: case.tags, lambda case: case.wanted)
 
     def reference(self) -> None:
         return None
@@ -97,14 +105,19 @@ class VBenchI2V:
 
 def open_dataset(name: str, options: Mapping[str, Any], reference_clips: int | None) -> VBenchT2V | VBenchI2V:
     """Options of both: `dimensions`, a list (default: all). vbench-t2v: `random_prompts`, a number of prompts drawn
-    regardless of dimension. vbench-i2v: `root`, and `ratio` (one of RATIOS, default 16-9)."""
+    regardless of dimension, and `augmented`, a file of longer prompts, see VBenchT2V. vbench-i2v: `root`, and `ratio`
+    (one of RATIOS, default 16-9)."""
     dimensions = options.get("dimensions") or ()
     if not isinstance(dimensions, list | tuple) or not all(isinstance(d, str) for d in dimensions):
         raise StgEvalError(f"dimensions of dataset {name} must be a list of names, not {dimensions!r}")
     if name == "vbench-t2v":
-        check_options(name, options, ("dimensions", "random_prompts"))
-        count = options.get("random_prompts")
-        return VBenchT2V(tuple(dimensions), None if count is None else whole_number(name, "random_prompts", count))
+        check_options(name, options, ("dimensions", "random_prompts", "augmented"))
+        count, longer = options.get("random_prompts"), options.get("augmented")
+        return VBenchT2V(
+            tuple(dimensions),
+            None if count is None else whole_number(name, "random_prompts", count),
+            Path(str(longer)).expanduser() if longer else None,
+        )
     check_options(name, options, ("root", "ratio", "dimensions"))
     ratio = str(options.get("ratio", "16-9"))
     if ratio not in RATIOS:
@@ -121,6 +134,17 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise StgEvalError(f"{path} is damaged ({error}); install or fetch it again") from error
     return entries  # type: ignore[no-any-return]
+
+
+def _longer(path: Path, count: int) -> list[str]:
+    """Read one prompt a line. Raises StgEvalError for another number of them: a line too few would move all others."""
+    lines = [row["prompt"] if row else "" for _, row in rows(path)]
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) != count or not all(lines):
+        filled = sum(map(bool, lines))
+        raise StgEvalError(f"{path} has {filled} prompts in {len(lines)} lines; VBench's list has {count}, one a line")
+    return [line.strip() for line in lines]
 
 
 def _with(cases: Any, dimensions: tuple[str, ...]) -> list[Case]:

@@ -253,7 +253,7 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
             {
                 "variant": variant.name,
                 "case": [r.case.id for r in requests],
-                "prompt": [r.case.prompt for r in requests],
+                "prompt": [r.case.wanted for r in requests],
                 "label": pd.array([r.case.label for r in requests], dtype="Int64"),
                 "tags": [csv_text.of_words(r.case.tags) for r in requests],
                 "seed": [r.seed for r in requests],

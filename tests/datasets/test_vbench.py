@@ -73,6 +73,29 @@ def test_random_prompts_are_the_same_hundred_every_time(entries: object) -> None
     assert more[:100] == one
 
 
+def test_the_model_is_shown_longer_prompts_and_metrics_look_for_the_official_ones(
+    entries: list[dict[str, object]], tmp_path: Path
+) -> None:
+    from stg_eval.metrics.vbench.prompts import auxiliary
+
+    path = tmp_path / "longer.txt"
+    path.write_text("".join(f"{entry['prompt_en']}, in every detail\n" for entry in entries), encoding="utf-8")
+    plain, longer = (
+        {case.id: case for case in open_dataset("vbench-t2v", options, None).cases()}
+        for options in ({}, {"augmented": str(path)})
+    )
+    assert list(plain) == list(longer), "the same order, so the same --limit"
+    for id, case in longer.items():
+        assert (case.wanted, case.tags) == (plain[id].prompt, plain[id].tags)
+        assert case.prompt.strip() == f"{case.wanted}, in every detail".strip()
+        assert case.conditions() != plain[id].conditions()
+    colour = next(case for case in longer.values() if "color" in case.tags)
+    assert auxiliary("color", colour)["color"] in colour.wanted
+    path.write_text("one prompt\n\n")
+    with pytest.raises(StgEvalError, match=r"1 prompts in 1 lines; VBench's list has 946"):
+        list(open_dataset("vbench-t2v", {"augmented": str(path)}, None).cases())
+
+
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stg_eval.datasets.vbench.find_spec", lambda name: None)
     dataset = open_dataset("vbench-t2v", {}, None)

@@ -60,7 +60,7 @@ class CameraMotion:
     def begin(self, video: VideoInfo, case: Case | None) -> None:
         from stg_eval.metrics.vbench.cotracker import Tracks
 
-        self._asked = asked(case.prompt if case else "")
+        self._asked = asked(case.wanted if case else "")
         self._video, self._tracks = video, Tracks(self._network, GRID)
 
     def update(self, frames: np.ndarray) -> None:

@@ -50,7 +50,7 @@ class HumanAction:
     def begin(self, video: VideoInfo, case: Case | None) -> None:
         from stg_eval.metrics.vbench.umt import FRAMES
 
-        self._action = action(case.prompt if case else "")
+        self._action = action(case.wanted if case else "")
         if self._action not in actions():
             raise StgEvalError(
                 f"human_action knows the {len(actions())} actions of Kinetics-400, and {self._action!r} is none of them"

@@ -78,7 +78,7 @@ class ObjectScorer:
         self.signature = f"{name}|vbench{VERSION}|grit-b:{checkpoint.fingerprint}|16f|float32|v1"
 
     def begin(self, video: VideoInfo, case: Case | None) -> None:
-        self._wanted, self._prompt = auxiliary(self._name, case), case.prompt if case else ""
+        self._wanted, self._prompt = auxiliary(self._name, case), case.wanted if case else ""
         self._frames = MiddleFrames(FRAMES, video)
 
     def update(self, frames: np.ndarray) -> None:

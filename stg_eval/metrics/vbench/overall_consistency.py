@@ -44,9 +44,9 @@ class PromptConsistency:
         self.signature = f"{name}|vbench{VERSION}|viclip:{checkpoint.fingerprint}|float32|v1"
 
     def begin(self, video: VideoInfo, case: Case | None) -> None:
-        if case is None or not case.prompt:
+        if case is None or not case.wanted:
             raise StgEvalError("the similarity of a clip to its prompt needs a prompt")
-        self._frames, self._prompt = MiddleFrames(FRAMES, video), case.prompt
+        self._frames, self._prompt = MiddleFrames(FRAMES, video), case.wanted
 
     def update(self, frames: np.ndarray) -> None:
         self._frames.update(frames)

@@ -33,7 +33,7 @@ def auxiliary(dimension: str, case: Case | None) -> Any:
 
     Raises StgEvalError for a prompt that VBench does not list under the dimension: nothing says what to look for.
     """
-    prompt = case.prompt if case else ""
+    prompt = case.wanted if case else ""
     try:
         return _table()[dimension, prompt]
     except KeyError:
