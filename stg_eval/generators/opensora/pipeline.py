@@ -68,6 +68,8 @@ class OpenSoraPipeline(DiffusionPipeline):
             tokenizer=tokenizer, text_encoder=text_encoder, transformer=transformer, vae=vae, scheduler=scheduler
         )
         self.video_processor = VideoProcessor(vae_scale_factor=8)
+        # a copy, since the transformer's own has no values while its layers are offloaded
+        self._null_text = transformer.y_embedder.y_embedding.detach().to("cpu", copy=True)
 
     @classmethod
     def from_pretrained(
@@ -100,7 +102,8 @@ class OpenSoraPipeline(DiffusionPipeline):
             raise StgEvalError("this pipeline has no text encoder: give prompt_embeds and prompt_attention_mask")
         prompts = [prompt] if isinstance(prompt, str) else prompt
         texts = [text.clean(text.with_scores(p, aesthetic_score, motion_score, camera_motion)) for p in prompts]
-        return text.encode(texts, self.tokenizer, self.text_encoder, self.transformer.config.model_max_length)
+        longest = self.transformer.config.model_max_length
+        return text.encode(texts, self.tokenizer, self.text_encoder, longest, self._execution_device)
 
     @torch.no_grad()
     def __call__(
@@ -223,7 +226,7 @@ class OpenSoraPipeline(DiffusionPipeline):
         """Return rows for the unconditional half: the learned null text, under the mask of the prompt beside it."""
         if not self.do_classifier_free_guidance:
             return embeds, mask
-        null = self.transformer.y_embedder.y_embedding[: embeds.shape[1]].to(embeds)
+        null = self._null_text[: embeds.shape[1]].to(embeds)
         return torch.cat([embeds, null.expand_as(embeds)]), torch.cat([mask, mask])
 
 

@@ -43,7 +43,9 @@ def clean(prompt: str) -> str:
     return str(cleaner(PixArtSigmaPipeline, cleaner(PixArtSigmaPipeline, prompt)))
 
 
-def encode(texts: Sequence[str], tokenizer: Any, text_encoder: Any, max_length: int) -> tuple[Tensor, Tensor]:
+def encode(
+    texts: Sequence[str], tokenizer: Any, text_encoder: Any, max_length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Return features [B, max_length, C] in the encoder's dtype, and the mask int64 [B, max_length] of real tokens.
 
     A text longer than max_length tokens is cut; a warning says so, once for each text.
@@ -52,7 +54,7 @@ def encode(texts: Sequence[str], tokenizer: Any, text_encoder: Any, max_length: 
         _warn_if_cut(text, len(tokenizer(text, verbose=False).input_ids), max_length)
     tokens = tokenizer(
         list(texts), max_length=max_length, padding="max_length", truncation=True, return_tensors="pt"
-    ).to(text_encoder.device)
+    ).to(device)  # an encoder that is offloaded layer by layer says meta
     features = text_encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
     return features, tokens.attention_mask
 
