@@ -90,9 +90,12 @@ class PipelineGenerator:
     """
 
     def __init__(self, pipeline: Any, model: DiffusersModel, device: str) -> None:
+        from stg_eval.generators.prompts import encode_once
+
         self.pipeline, self.model, self.device = pipeline, model, device
         self.weaker: tuple[str, list[Any]] = ("", [])
         pipeline.set_progress_bar_config(disable=True)
+        encode_once(pipeline)
 
     def generate(self, requests: Sequence[Request]) -> list[np.ndarray | StgEvalError]:
         """Return frames uint8 [num_frames, height, width, 3] for each request; see the contract of `Generator`.

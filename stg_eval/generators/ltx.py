@@ -105,4 +105,5 @@ MODEL = DiffusersModel(
     checkpoints=(CHECKPOINT,),
     size_multiple=32,
     frames_multiple=8,
+    min_steps=2,  # its schedule ends at a level of its own, to which one step alone cannot be stretched
 )
