@@ -1,10 +1,10 @@
 # make demo   the whole job on the embedded model: install, generate, score, report
 # make test   the tests        make sweep  the slow ones     make lint   ruff, mypy, import floors
-# make docs   the documentation, in build/site
+# make docs   the documentation, in build/site       make rehearsal   the models and metrics on a pretended GPU
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sweep lint docs clean
+.PHONY: demo test sweep rehearsal lint docs clean
 
 demo: .venv/installed
 	$(BIN)/stg-eval run --suite demo --model tiny --output runs/demo
@@ -14,6 +14,11 @@ test: .venv/installed
 
 sweep: .venv/installed
 	$(BIN)/python -m pytest -m sweep $(ARGS)
+
+# the models, and the tests of metrics, on a pretended GPU: side by side, as each takes one core
+rehearsal: .venv/installed
+	$(BIN)/python -m pytest -m rehearsal tests/rehearsal $(ARGS) & \
+	$(BIN)/python -m pytest -p on_pretended_gpu tests/metrics $(ARGS); metrics=$$?; wait $$! && exit $$metrics
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
