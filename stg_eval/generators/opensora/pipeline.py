@@ -69,7 +69,8 @@ class OpenSoraPipeline(DiffusionPipeline):
         )
         self.video_processor = VideoProcessor(vae_scale_factor=8)
         # a copy, since the transformer's own has no values while its layers are offloaded
-        self._null_text = transformer.y_embedder.y_embedding.detach().to("cpu", copy=True)
+        null_text: Any = transformer.y_embedder.y_embedding
+        self._null_text = null_text.detach().to("cpu", copy=True)
 
     @classmethod
     def from_pretrained(
