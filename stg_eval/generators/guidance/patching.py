@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stg_eval.generators.guidance.tensors import first_tensor, map_rows, zip_tensors
+from stg_eval.generators.guidance.tensors import first_tensor, map_tensors, zip_tensors
 
 Forward = Callable[..., Any]
 
@@ -43,15 +43,25 @@ def on_part(skip: Forward, original: Forward, part: int, parts: int) -> Forward:
 
 
 def on_half(skip: Forward, original: Forward, half: int) -> Forward:
-    """Skip for one half of the batch (0 or 1), the original forward for the other: each half is computed once."""
+    """Skip for one half of the batch (0 or 1), the original forward for the other: each half is computed once.
+
+    The batch is outermost in every tensor that is an input of its own, however many rows others are folded into; of
+    those in tuples, such as rotary embeddings, in those with as many rows as the first input.
+    """
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         rows = first_tensor(args, kwargs).shape[0]
-        parts = []
-        for i, run in enumerate((skip, original) if half == 0 else (original, skip)):
-            part = slice(i * rows // 2, (i + 1) * rows // 2)
-            inputs, named = map_rows(args, kwargs, rows, lambda t, part=part: t[part])  # type: ignore[misc]
-            parts.append(run(*inputs, **named))
-        return zip_tensors(parts[0], parts[1], lambda a, b: torch.cat([a, b]))
+
+        def part(x: Any, i: int) -> Any:
+            if isinstance(x, Tensor):
+                return x.chunk(2)[i] if x.ndim and x.shape[0] % 2 == 0 else x
+            return map_tensors(x, lambda t: t.chunk(2)[i] if t.ndim and t.shape[0] == rows else t)
+
+        runs = (skip, original) if half == 0 else (original, skip)
+        first, second = (
+            run(*(part(x, i) for x in args), **{name: part(x, i) for name, x in kwargs.items()})
+            for i, run in enumerate(runs)
+        )
+        return zip_tensors(first, second, lambda a, b: torch.cat([a, b]))
 
     return forward
