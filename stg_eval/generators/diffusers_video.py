@@ -67,6 +67,9 @@ class DiffusersModel(Model):
         """Arguments of `guided`: the guidance, where the pipeline does a part of it itself without that."""
         return {"guidance": request.guidance}
 
+    def prepare(self, pipeline: Any, cfg_scale: float) -> None:
+        """Tell a pipeline its CFG scale where its call does not take it."""
+
     def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> PipelineGenerator:
         """See `Model.load`."""
         with enough_memory(weights, device, settings):
@@ -157,6 +160,7 @@ class PipelineGenerator:
 
     def _run(self, request: Request, generator: torch.Generator, **changes: Any) -> np.ndarray | StgEvalError:
         what = f"{request.num_frames} frames of {request.height}x{request.width}"
+        self.model.prepare(self.pipeline, request.guidance.cfg_scale)
         with enough_memory(what, self.device, dict(request.settings)):
             output = self.pipeline(
                 **{
@@ -192,8 +196,11 @@ class PipelineGenerator:
             x = latents.to(sample.dtype)
             return _Step(x) if kwargs.get("return_dict", True) else (x,)
 
-        def given(*_: Any, return_dict: bool = True, **__: Any) -> Any:
-            return output if return_dict else (output,)
+        layers = self.model.layer_map
+        others = layers.streams[1 : layers.outputs]  # whatever they are: their prediction changes no frame
+
+        def given(*_: Any, return_dict: bool = True, **inputs: Any) -> Any:
+            return output if return_dict else (output, *(inputs[name] for name in others))
 
         with ExitStack() as stack:
             for denoiser in self._denoisers(self.pipeline):

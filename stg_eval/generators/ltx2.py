@@ -6,7 +6,8 @@ modality guidance (away from streams that do not see each other) are the pipelin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.loading import MEMORY_SETTINGS
 from stg_eval.generators.model import SMOKE, ModelCard, Preset
 from stg_eval.generators.random_weights import byte_tokenizer
+from stg_eval.terms import Moment
 from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
 from stg_eval.weights import Weight
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 CHECKPOINT = Weight(
@@ -65,8 +68,9 @@ def arguments(request: Request) -> dict[str, Any]:
     }
 
 
-def small() -> Any:
-    """See `DiffusersModel.small`."""
+def small(transformer: Mapping[str, Any] | None = None, connectors: Mapping[str, Any] | None = None) -> Any:
+    """See `DiffusersModel.small`, with what a later version of the model has otherwise in its transformer and its
+    text connectors."""
     from diffusers import (
         AutoencoderKLLTX2Audio,
         AutoencoderKLLTX2Video,
@@ -139,7 +143,7 @@ def small() -> Any:
             rope_double_precision=False,
             causal_temporal_positioning=False,
             rope_type="split",
-            **heads,
+            **heads | dict(connectors or {}),
         ),
         transformer=LTX2VideoTransformer3DModel(
             in_channels=4,
@@ -157,6 +161,7 @@ def small() -> Any:
             caption_channels=32,
             rope_double_precision=False,
             rope_type="split",
+            **transformer or {},
         ),
         vocoder=LTX2Vocoder(
             in_channels=16,
@@ -189,8 +194,47 @@ class LTX2Generator(PipelineGenerator):
     """A loaded LTX-2."""
 
     def one_step_views(self, request: Request, step: int) -> dict[str, np.ndarray | StgEvalError]:
-        """Raises StgEvalError: predictions are of two streams, and the pipeline decodes them together only."""
-        raise StgEvalError(f"{self.model.card.name} predicts video and audio together and shows no views of a step")
+        """See `Generator`; of the video. "cfg" and "stg" have modality guidance, and are rescaled in x0 space."""
+        from stg_eval.generators.guidance import equations
+        from stg_eval.generators.guidance.views import one_step
+
+        amounts: dict[int, float] = {}
+
+        def but_here(moment: Moment) -> float:
+            amounts[moment.step] = request.guidance.rescale_at(moment)
+            return 0.0 if moment.step == step else amounts[moment.step]
+
+        with (
+            self._guided(request) as (predictions, generator),
+            self._rescaling(request, but_here),
+            one_step(self.pipeline.scheduler, predictions, step, request.num_inference_steps) as views,
+        ):
+            self._run(request, generator)
+        for name in {"cfg", "stg"} & set(views):
+            views[name] = equations.rescale(views[name], views["c"], amounts[step])
+        return {name: self._decode(request, latents) for name, latents in views.items()}
+
+    @contextmanager
+    def _guided(self, request: Request) -> Iterator[tuple[Any, torch.Generator]]:
+        with super()._guided(request) as given, self._rescaling(request, request.guidance.rescale_at):
+            yield given
+
+    @contextmanager
+    def _rescaling(self, request: Request, amount: Callable[[Moment], float]) -> Iterator[None]:
+        """Within the context the pipeline, which asks itself at every step, rescales by `amount`."""
+        from stg_eval.generators.guidance.clock import clock
+
+        pipeline, by_level = self.pipeline, any(p.window.unit == "n" for p in request.guidance.rescale_pieces)
+        with clock(pipeline.scheduler, by_noise_level=by_level) as now:
+
+            def tell(*_: Any) -> None:
+                pipeline._guidance_rescale = pipeline._audio_guidance_rescale = amount(now())
+
+            hook = pipeline.transformer.register_forward_pre_hook(tell)
+            try:
+                yield
+            finally:
+                hook.remove()
 
 
 class LTX2(DiffusersModel):
@@ -204,10 +248,13 @@ class LTX2(DiffusersModel):
     def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
         """See `Model.cost`: modality guidance goes with CFG and takes a pass."""
         passes = super().cost(guidance, num_inference_steps)
-        other = guidance.combine or guidance.restart or guidance.rescale_pieces
-        if other or any(skip.method not in ("stg-a", "stg-r") for skip in guidance.skips):
+        skips = [skip for skip in guidance.skips if skip.method not in ("stg-a", "stg-r")]
+        combine = (
+            guidance.combine if guidance.combine and guidance.combine.method == "fdg" else None
+        )  # sound has no grid
+        for term in (*skips, *filter(None, (combine, guidance.restart))):
             raise StgEvalError(
-                f"{self.card.name} takes cfg, stg-a, stg-r, auto, and rescale for the whole run, not {guidance}"
+                f"{self.card.name}, which makes video and sound together, cannot do {term}; leave it out"
             )
         if guidance.rescale and guidance.cfg_scale == 1:
             raise StgEvalError(f"{self.card.name} rescales together with CFG only; leave rescale out of {guidance}")
@@ -217,7 +264,7 @@ class LTX2(DiffusersModel):
         """See `DiffusersModel.engine`: the pipeline rescales, and has a CFG scale for each stream."""
         asked = arguments(request)
         scales = (asked["guidance_scale"], asked["audio_guidance_scale"])
-        return {"guidance": replace(request.guidance, rescale=0.0), "told_scales": scales}
+        return {"guidance": replace(request.guidance, rescale=0.0, rescale_pieces=()), "told_scales": scales}
 
     def load(self, *, device: str, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> LTX2Generator:
         """See `Model.load`."""

@@ -1,7 +1,8 @@
-"""LTX-2: the engine under its vendor's settings is what its own pipeline computes with its arguments, at every step."""
+"""LTX-2 and 2.3: the engine under the vendor's settings is what the pipeline computes itself, at every step."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -11,12 +12,19 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from stg_eval import generators
+from stg_eval.generators.guidance.combination import Combination
 from stg_eval.generators.guidance.schedulers import replaced_methods
+from stg_eval.terms import Moment
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 MODEL = generators.get("ltx2")
-STG = {"stg_scale": 1.0, "audio_stg_scale": 1.0, "spatio_temporal_guidance_blocks": [29]}
-"""What the pipeline calls ``stg-a[29]w1``."""
+BLOCK = {"ltx2": 29, "ltx23": 28}
+
+
+def stg(ltx2: Any) -> dict[str, Any]:
+    """What the pipeline calls the skip of the vendor's preset."""
+    blocks = [BLOCK[ltx2.model.card.name]]
+    return {"stg_scale": 1.0, "audio_stg_scale": 1.0, "spatio_temporal_guidance_blocks": blocks}
 
 
 class Widened(TorchFunctionMode):
@@ -33,18 +41,20 @@ class Widened(TorchFunctionMode):
         return out.double() if isinstance(out, torch.Tensor) and out.dtype is torch.float32 else out
 
 
-@pytest.fixture(scope="module")
-def ltx2() -> Any:
+@pytest.fixture(scope="module", params=BLOCK)
+def ltx2(request: pytest.FixtureRequest) -> Any:
     torch.set_num_threads(1)
-    settings = MODEL.card.settings
-    loaded: Any = MODEL.load(device="cpu", dtype="float32", weights="random-weights(seed=0)", settings=settings)
+    model = generators.get(request.param)
+    settings = model.card.settings
+    loaded: Any = model.load(device="cpu", dtype="float32", weights="random-weights(seed=0)", settings=settings)
     loaded.pipeline.to(torch.float64)
     return loaded
 
 
 def run(ltx2: Any, text: str, **native: Any) -> list[torch.Tensor]:
     """What the video's scheduler got at each step, then the last latents of video and audio. With `native` arguments
-    the pipeline alone, else under the engine."""
+    the pipeline alone, else under the engine. A layer N is that of the vendor's preset."""
+    text = text.replace("N", str(BLOCK[ltx2.model.card.name]))
     asked = Request(
         model="ltx2",
         weights="random-weights(seed=0)",
@@ -70,7 +80,7 @@ def run(ltx2: Any, text: str, **native: Any) -> list[torch.Tensor]:
 
         with replaced_methods(ltx2.pipeline.scheduler, step=watched):
             made = ltx2.pipeline(
-                **{**MODEL.arguments(asked), **native},  # type: ignore[attr-defined]
+                **{**ltx2.model.arguments(asked), **native},
                 **{name: getattr(asked, name) for name in ("height", "width", "num_frames", "num_inference_steps")},
                 generator=torch.Generator().manual_seed(0),
                 output_type="latent",
@@ -84,19 +94,76 @@ def distance(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize(
-    "text", ["cfg3+stg-a[29]w1+rescale0.7", "cfg1+stg-a[29]w1"], ids=["the vendor's preset", "without CFG"]
+    "text", ["cfg3+stg-a[N]w1+rescale0.7", "cfg1+stg-a[N]w1"], ids=["the vendor's preset", "without CFG"]
 )
 def test_the_engine_equals_the_pipeline_s_own_guidance_at_every_step(ltx2: Any, text: str) -> None:
     """CFG 3 and 7, the skip, modality guidance 3 and rescaling in x0 space, for video and audio."""
     found = run(ltx2, text)
-    assert distance(found, run(ltx2, text, **STG)) < 1e-9
-    assert distance(found, run(ltx2, text.replace("+stg-a[29]w1", ""))) > 1e-3
+    assert distance(found, run(ltx2, text, **stg(ltx2))) < 1e-9
+    assert distance(found, run(ltx2, text.replace("+stg-a[N]w1", ""))) > 1e-3
 
 
-def test_a_skip_outside_its_window_is_bit_equal_to_plain_guidance(ltx2: Any) -> None:
-    plain = run(ltx2, "cfg3+rescale0.7", stg_scale=0.0)  # the pipeline alone
-    found = run(ltx2, "cfg3+stg-a[29]w1@s5-9+rescale0.7")
-    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+def test_what_never_acts_is_bit_equal_to_the_pipeline_s_own_guidance(ltx2: Any) -> None:
+    plain = run(ltx2, "cfg3", stg_scale=0.0)  # the pipeline alone
+    for text in ("cfg3+stg-a[N]w0", "cfg3+stg-a[N]w1@s5-9+stg-r[N]u@s5-9+rescale0.7@s5-9"):
+        assert all(torch.equal(a, b) for a, b in zip(run(ltx2, text), plain, strict=True))
+
+
+def test_rescale_has_windows(ltx2: Any) -> None:
+    """The first of two steps is rescaled: as where the pipeline is told so after it."""
+
+    def stop(pipeline: Any, *_: Any) -> dict[str, Any]:
+        pipeline._guidance_rescale = pipeline._audio_guidance_rescale = 0.0
+        return {}
+
+    found = run(ltx2, "cfg3+stg-a[N]w1+rescale0.7@0-0.5")
+    told = run(ltx2, "cfg3+rescale0.7", **stg(ltx2), callback_on_step_end=stop)
+    assert distance(found, told) < 1e-9
+    assert torch.equal(found[0], run(ltx2, "cfg3+stg-a[N]w1+rescale0.7")[0])
+    assert distance(found, run(ltx2, "cfg3+stg-a[N]w1+rescale0.7@0.5-1")) > 1e-3
+
+
+def test_cfg_has_windows_and_lists(ltx2: Any) -> None:
+    """Without CFG in the second step; modality guidance stays, which a step of the pipeline's loop cannot leave out."""
+
+    def stop(pipeline: Any, *_: Any) -> dict[str, Any]:
+        pipeline._guidance_scale = 1.0 + 1e-12  # which keeps both rows
+        pipeline._audio_guidance_scale = 1.0
+        return {}
+
+    found = run(ltx2, "cfg3@0-0.5+rescale0.7")
+    assert distance(found, run(ltx2, "cfg3+rescale0.7", callback_on_step_end=stop)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "method", ["apg[norm=2]", "zero[steps=0]", "tcfg", "mag[alpha=1]", 'guider:AdaptiveProjectedGuidance{"eta":0.5}']
+)
+def test_other_combinations_take_the_place_of_cfg_in_both_streams(ltx2: Any, method: str) -> None:
+    """Video at 3, sound at 7; modality guidance and rescaling stay. By hand: what CFG adds to c is what it does."""
+    combine = Guidance.parse(f"cfg3+{method}").combine
+    assert combine
+    methods, stock, step = [Combination(combine), Combination(combine)], ltx2.pipeline.transformer.forward, [0]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        outputs = stock(*args, **kwargs)
+        if kwargs["isolate_modalities"]:
+            return outputs
+        moment, answers = Moment(step[0], 2), []
+        for sample, method, scale in zip(outputs, methods, (3, 7), strict=True):
+            u, c = sample.chunk(2)
+            whole = method(c, u, scale, moment, denoiser=ltx2.pipeline.transformer, run=lambda _: None)  # type: ignore[arg-type, return-value]
+            answers.append(torch.cat([c - (whole - c) / (scale - 1), c]))
+        step[0] += 1
+        return tuple(answers)
+
+    ltx2.pipeline.transformer.forward = forward
+    try:
+        by_hand = run(ltx2, "cfg3+rescale0.7", stg_scale=0.0)
+    finally:
+        del ltx2.pipeline.transformer.forward
+    assert distance(run(ltx2, f"cfg3+{method}+rescale0.7"), by_hand) < 1e-9
+    assert distance(run(ltx2, "cfg3+rescale0.7"), by_hand) > 1e-3
+    assert distance(run(ltx2, f"cfg3+{method}@s5-9+rescale0.7"), run(ltx2, "cfg3+rescale0.7", stg_scale=0.0)) == 0
 
 
 def test_presets_are_the_vendor_s_and_costs_count_its_modality_pass() -> None:
@@ -108,9 +175,9 @@ def test_presets_are_the_vendor_s_and_costs_count_its_modality_pass() -> None:
     assert MODEL.cost(Guidance.parse("cfg3+stg-a[28]w1")) == pytest.approx(counted, rel=0.01)
 
 
-@pytest.mark.parametrize("term", ["+apg", "+stg-i[29]w1", "+seg[29]w1", "+rescale0.7@0-0.5", "+restart[0.1,0.5]x1"])
+@pytest.mark.parametrize("term", ["+fdg[low=1]", "+stg-i[29]w1", "+seg[29]w1", "+restart[0.1,0.5]x1"])
 def test_what_two_streams_cannot_do_is_refused(term: str) -> None:
-    with pytest.raises(StgEvalError, match="ltx2 takes cfg, stg-a, stg-r, auto, and rescale"):
+    with pytest.raises(StgEvalError, match=re.escape(f"cannot do {term[1:]}; leave it out")):
         MODEL.cost(Guidance.parse(f"cfg3{term}"))
     with pytest.raises(StgEvalError, match="together with CFG only"):
         MODEL.cost(Guidance.parse("cfg1+rescale0.7"))

@@ -29,7 +29,7 @@ from stg_eval.generators.guidance.patching import Forward, on_half, on_part, pat
 from stg_eval.generators.guidance.prefix import Prefix
 from stg_eval.generators.guidance.schedulers import rescaled, restarted
 from stg_eval.generators.guidance.skips import Site, skip_function
-from stg_eval.generators.guidance.tensors import first_tensor, map_rows, samples_of, with_samples
+from stg_eval.generators.guidance.tensors import first_tensor, map_rows, packed, samples_of, unpacked, with_rows
 from stg_eval.methods import SKIPS
 from stg_eval.signature import Guidance
 from stg_eval.terms import Moment, Skip, Window
@@ -139,7 +139,10 @@ class _Run:
         self.unconditional = [
             (skip, unconditional_blocks(denoiser, skip, layer_map)) for skip in guidance.skips if skip.unconditional
         ]
-        self.combination = Combination(guidance.combine) if guidance.combine else None
+        self.combinations = [Combination(guidance.combine) for _ in self.told if guidance.combine]
+        """One for each output, with a state of its own."""
+        self.outputs: list[Tensor] = []
+        """What the denoiser returned last, for their shapes."""
         self.now: Callable[[], Moment] | None = None
         self.calls = 0
         self.inputs: dict[bool, tuple[tuple[Any, ...], dict[str, Any]]] = {}
@@ -190,7 +193,7 @@ class _Run:
             found.weak["auto"] = self._prediction(self.weaker(*args, **kwargs))
             push = auto.scale * (c.float() - found.weak["auto"].float())
             found.delta = push if found.delta is None else found.delta + push
-        self.answer = self._answer(output, alone, moment, self._grid(args, kwargs) if self.combination else None)
+        self.answer = self._answer(output, alone, moment, self._grid(args, kwargs) if self.combinations else None)
         return self.answer
 
     # ---- what the pipeline gets
@@ -200,14 +203,17 @@ class _Run:
         c, u, delta = self.predictions.c, self.predictions.u, self.predictions.delta
         assert c is not None
         new_c = c if delta is None else c.float() + delta
-        if self.layer_map.c_is_reference and delta is not None and self.batch_order in ("uc", "cu"):
-            base = c if u is None else self._unconditional(c, u, moment, grid)
-            assert isinstance(base, Tensor)
-            pair = [self._off_unconditional(output, base, delta), c.float()]
-            return self._replaced(output, pair if self.batch_order == "uc" else pair[::-1])
+        new_u = None if u is None else self._unconditional(c, u, moment, grid)
+        if self.layer_map.c_is_reference and self.batch_order in ("uc", "cu"):
+            base: Tensor | _Whole = c if new_u is None else new_u
+            if isinstance(base, _Whole):  # all of guidance goes into u: CFG from c itself is none
+                delta = base.prediction - c.float() + (0 if delta is None else delta)
+                base = c
+            if delta is not None:
+                pair = [self._off_unconditional(base, delta), c.float()]
+                return self._replaced(output, pair if self.batch_order == "uc" else pair[::-1])
         if alone:
             return self._replaced(output, [new_c, new_c])
-        new_u = None if u is None else self._unconditional(c, u, moment, grid)
         if new_u is None:
             return output if delta is None else self._replaced(output, [new_c])
         if new_u is u and delta is None:
@@ -243,44 +249,44 @@ class _Run:
         """Say what the pipeline is to take for u, before the skip term: u itself where its own CFG is what is
         wanted."""
         scale = self.guidance.cfg_at(moment)
-        if self.combination and _acts(self.combination.term.window, moment):
+        if self.combinations and _acts(self.combinations[0].term.window, moment):
             assert moment is not None
-            found = self.combination(
-                c.float(), u.float(), scale, moment, grid=grid, denoiser=self.denoiser, run=self._rerun
-            )
-            return _Whole(found)
+            return _Whole(self._combined(c, u, scale, moment, grid))
         if scale == self.guidance.cfg_scale:
             return u
         return c.float() + (scale - 1) / (self.guidance.cfg_scale - 1) * (u.float() - c.float())
 
+    def _combined(
+        self, c: Tensor, u: Tensor, scale: float, moment: Moment, grid: tuple[int, int, int] | None
+    ) -> Tensor:
+        """Combine each output by itself, with the scale that the pipeline has for it, moved as the first one's is."""
+        found = []
+        for i, (one_c, one_u) in enumerate(zip(*(unpacked(x, self.outputs) for x in (c, u)), strict=True)):
+            told, whole = self.told[i], self.guidance.cfg_scale
+            found.append(
+                self.combinations[i](
+                    one_c.float(),
+                    one_u.float(),
+                    scale if told == whole else 1 + (scale - 1) / (whole - 1) * (told - 1),
+                    moment,
+                    grid=grid,
+                    denoiser=self.denoiser,
+                    run=lambda conditional, i=i: unpacked(self._rerun(conditional), self.outputs)[i],  # type: ignore[misc]
+                )
+            )
+        return found[0] if len(found) == 1 else torch.cat([x.flatten(1) for x in found], dim=1)
+
     def _replaced(self, output: Any, rows: Sequence[Tensor]) -> Any:
-        samples = samples_of(output, self.layer_map.outputs)
-        replaced = []
-        for sample, part in zip(samples, self._unpacked(torch.cat(list(rows)), samples), strict=True):
-            whole = sample if len(part) == len(sample) else torch.cat([sample, sample])  # else one half was computed
-            whole = whole.clone()
-            whole[:, : part.shape[1]] = part.to(sample.dtype)
-            replaced.append(whole)
-        return with_samples(output, replaced)
+        return with_rows(output, self.layer_map.outputs, torch.cat(list(rows)))
 
     def _prediction(self, output: Any) -> Tensor:
-        """The prediction; several are one vector a row, since guidance is the same sum for each of their values."""
-        samples = samples_of(output, self.layer_map.outputs)
-        if len(samples) > 1:
-            return torch.cat([sample.flatten(1) for sample in samples], dim=1)
-        return samples[0] if self.layer_map.channels is None else samples[0][:, : self.layer_map.channels]
+        self.outputs = samples_of(output, self.layer_map.outputs)
+        return packed(self.outputs, self.layer_map.channels)
 
-    def _unpacked(self, rows: Tensor, samples: Sequence[Tensor]) -> list[Tensor]:
-        if len(samples) == 1:
-            return [rows]
-        parts = rows.split([sample[0].numel() for sample in samples], dim=1)
-        return [part.reshape(-1, *sample.shape[1:]) for part, sample in zip(parts, samples, strict=True)]
-
-    def _off_unconditional(self, output: Any, u: Tensor, delta: Tensor) -> Tensor:
+    def _off_unconditional(self, u: Tensor, delta: Tensor) -> Tensor:
         """u - delta / (g - 1), with the scale that the pipeline has for each output."""
-        samples = samples_of(output, self.layer_map.outputs)
-        sizes = [sample[0].numel() for sample in samples]
-        parts = [part / (scale - 1) for part, scale in zip(delta.flatten(1).split(sizes, 1), self.told, strict=True)]
+        streams = zip(unpacked(delta, self.outputs), self.told, strict=True)
+        parts = [part.flatten(1) / (scale - 1) for part, scale in streams]
         return u.float() - torch.cat(parts, dim=1).reshape(delta.shape)
 
     # ---- rows

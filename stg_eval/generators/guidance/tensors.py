@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -57,8 +58,34 @@ def samples_of(output: Any, count: int) -> list[Tensor]:
     return [output[i] for i in range(count)]  # a tuple, or one of diffusers' outputs, which index like one
 
 
-def with_samples(output: Any, samples: Sequence[Tensor]) -> Any:
-    """The same output with other predictions."""
+def packed(samples: Sequence[Tensor], channels: int | None) -> Tensor:
+    """The prediction, of these channels; several are one vector a row, since guidance is the same sum for each of
+    their values."""
+    if len(samples) > 1:
+        return torch.cat([sample.flatten(1) for sample in samples], dim=1)
+    return samples[0] if channels is None else samples[0][:, :channels]
+
+
+def unpacked(rows: Tensor, samples: Sequence[Tensor]) -> list[Tensor]:
+    """What was packed, each in the form of its sample; there may be other rows."""
+    if len(samples) == 1:
+        return [rows]
+    parts = rows.split([sample[0].numel() for sample in samples], dim=1)
+    return [part.reshape(-1, *sample.shape[1:]) for part, sample in zip(parts, samples, strict=True)]
+
+
+def with_rows(output: Any, count: int, rows: Tensor) -> Any:
+    """The same output with other predictions, packed."""
+    samples, replaced = samples_of(output, count), []
+    for sample, part in zip(samples, unpacked(rows, samples), strict=True):
+        whole = sample if len(part) == len(sample) else torch.cat([sample, sample])  # else one half was computed
+        whole = whole.clone()
+        whole[:, : part.shape[1]] = part.to(sample.dtype)
+        replaced.append(whole)
+    return _with_samples(output, replaced)
+
+
+def _with_samples(output: Any, samples: Sequence[Tensor]) -> Any:
     if isinstance(output, Tensor):
         return samples[0]
     if isinstance(output, tuple):

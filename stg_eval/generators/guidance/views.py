@@ -48,12 +48,18 @@ def one_step(
             }
             delta = predictions.delta
             if predictions.u is not None:
-                outputs["cfg"] = rescaled(model_output if delta is None else model_output.float() - delta)
+                plain = model_output if delta is None else model_output.float() - _stream(delta, sample)
+                outputs["cfg"] = rescaled(plain)
             if delta is not None:
                 outputs["stg"] = rescaled(model_output)
-            views.update({k: clean_sample(v, sample) for k, v in outputs.items() if v is not None})
+            views.update({k: clean_sample(_stream(v, sample), sample) for k, v in outputs.items() if v is not None})
         count += 1
         return advance(model_output, timestep, sample, *args, **kwargs)
 
     with replaced_methods(scheduler, step=watched):
         yield views
+
+
+def _stream(prediction: Tensor, sample: Tensor) -> Tensor:
+    """The values of the latents; where a model predicts several streams as one vector, they come first."""
+    return prediction.flatten(1)[:, : sample[0].numel()].reshape(sample.shape)
