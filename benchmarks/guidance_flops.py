@@ -119,6 +119,24 @@ def cogvideox_inputs() -> dict[str, Any]:
     }
 
 
+def cogvideox_i2v() -> nn.Module:
+    from diffusers import CogVideoXTransformer3DModel
+
+    return CogVideoXTransformer3DModel(
+        num_attention_heads=48,
+        num_layers=42,
+        in_channels=32,
+        use_rotary_positional_embeddings=True,
+        use_learned_positional_embeddings=True,
+        sample_frames=49,
+    )
+
+
+def cogvideox_i2v_inputs() -> dict[str, Any]:
+    """49 frames, 480 x 720."""
+    return {**cogvideox_inputs(), "hidden_states": torch.empty(2, 13, 32, 60, 90)}
+
+
 def wan() -> nn.Module:
     from diffusers import WanTransformer3DModel
 
@@ -177,6 +195,59 @@ def hunyuan_inputs() -> dict[str, Any]:
         "encoder_attention_mask": torch.ones(2, 256, dtype=torch.bool),
         "pooled_projections": torch.empty(2, 768),
         "guidance": torch.empty(2),
+    }
+
+
+class _Image(nn.Module):
+    """HunyuanVideo 1.5's tokens of no image. It looks whether there is one, which the meta device cannot tell."""
+
+    def forward(self, image_embeds: torch.Tensor) -> torch.Tensor:
+        return torch.empty(*image_embeds.shape[:2], 2048)
+
+
+def hunyuan15() -> nn.Module:
+    from diffusers import HunyuanVideo15Transformer3DModel
+
+    model = HunyuanVideo15Transformer3DModel()  # the defaults are the published configuration
+    model.image_embedder = _Image()
+    return model
+
+
+def hunyuan15_inputs() -> dict[str, Any]:
+    """121 frames, 480 x 848. Half of the text's 1000, 256 and 729 tokens: it sorts the valid ones from the others, and
+    on the meta device all are both."""
+    return {
+        "hidden_states": torch.empty(2, 65, 31, 30, 53),
+        "timestep": torch.empty(2),
+        "encoder_hidden_states": torch.empty(2, 500, 3584),
+        "encoder_attention_mask": torch.ones(2, 500, dtype=torch.bool),
+        "encoder_hidden_states_2": torch.empty(2, 128, 1472),
+        "encoder_attention_mask_2": torch.ones(2, 128, dtype=torch.bool),
+        "image_embeds": torch.zeros(2, 364, 1152, device="cpu"),
+        "return_dict": False,
+    }
+
+
+def ltx23() -> nn.Module:
+    from diffusers import LTX2VideoTransformer3DModel
+
+    return LTX2VideoTransformer3DModel(
+        gated_attn=True,
+        cross_attn_mod=True,
+        audio_gated_attn=True,
+        audio_cross_attn_mod=True,
+        use_prompt_embeddings=False,
+        perturbed_attn=True,
+        rope_type="split",
+    )
+
+
+def ltx23_inputs() -> dict[str, Any]:
+    """121 frames, 512 x 768, and five seconds of audio."""
+    return {
+        **ltx2_inputs(),
+        "encoder_hidden_states": torch.empty(2, 1024, 4096),
+        "audio_encoder_hidden_states": torch.empty(2, 1024, 2048),
     }
 
 
@@ -250,7 +321,10 @@ CASES = [
     Case("wan14b-slg-9", wan14b, wan_inputs, WAN, "cfg5+stg-r[9]u"),
     Case("ltx13b-stg-a-28", ltx13b, ltx13b_inputs, LTX, "cfg6+stg-a[28]w4"),
     Case("ltx2-stg-a-28", ltx2, ltx2_inputs, generators.get("ltx2").layer_map, "cfg3+stg-a[28]w1"),
+    Case("ltx23-stg-a-28", ltx23, ltx23_inputs, generators.get("ltx23").layer_map, "cfg3+stg-a[28]w1"),
     Case("hunyuan-stg-r-2", hunyuan, hunyuan_inputs, HUNYUAN, "cfg6+stg-r[2]w1"),
+    Case("hunyuan15-stg-r-2", hunyuan15, hunyuan15_inputs, generators.get("hunyuan15").layer_map, "cfg6+stg-r[2]w1"),
+    Case("cogvideox-i2v-stg-a-11", cogvideox_i2v, cogvideox_i2v_inputs, COGVIDEOX, "cfg6+stg-a[11]w1"),
 ]
 
 

@@ -41,12 +41,15 @@ MODELS: dict[str, str] = {
     "ltx": "stg_eval.generators.ltx",
     "ltx13b": "stg_eval.generators.ltx13b",
     "ltx2": "stg_eval.generators.ltx2",
+    "ltx23": "stg_eval.generators.ltx23",
     "cogvideox": "stg_eval.generators.cogvideox",
+    "cogvideox-i2v": "stg_eval.generators.cogvideox_i2v",
     "wan": "stg_eval.generators.wan",
     "wan14b": "stg_eval.generators.wan14b",
     "wan22": "stg_eval.generators.wan22",
     "wan22-i2v": "stg_eval.generators.wan22_i2v",
     "hunyuan": "stg_eval.generators.hunyuan",
+    "hunyuan15": "stg_eval.generators.hunyuan15",
 }
 """Name -> module that defines MODEL (a `Model`); importing it must not import torch."""
 

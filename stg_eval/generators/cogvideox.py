@@ -58,7 +58,7 @@ def joint_identity(attention: nn.Module) -> Callable[..., Any]:
     return forward
 
 
-def small() -> Any:
+def small(in_channels: int = 4) -> Any:
     """See `DiffusersModel.small`."""
     from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 
@@ -67,7 +67,7 @@ def small() -> Any:
             num_attention_heads=2,
             attention_head_dim=16,
             num_layers=42,
-            in_channels=4,
+            in_channels=in_channels,
             out_channels=4,
             time_embed_dim=4,
             text_embed_dim=32,
@@ -105,6 +105,7 @@ MODEL = DiffusersModel(
             "none": Preset(Guidance.parse("none")),
             "cfg": Preset(Guidance.parse("cfg6")),
             "stg": Preset(Guidance.parse("cfg6+stg-a[11]w1"), source="layer 11 as in the public CogVideoX pipeline"),
+            "vendor": Preset(Guidance.parse("cfg6"), source="its model card; its demo varies the scale over the run"),
         },
         settings=MEMORY_SETTINGS,
         tflops_per_pass=332.2,

@@ -53,8 +53,8 @@ def arguments(request: Request) -> dict[str, Any]:
 
 
 def joint_identity(attention: nn.Module) -> Callable[..., Any]:
-    """Return diffusers' HunyuanVideoAttnProcessor2_0: video comes first; text has projections of its own in two-stream
-    blocks; invalid text is no key."""
+    """Return diffusers' HunyuanVideoAttnProcessor2_0, and that of HunyuanVideo 1.5: video comes first; text has
+    projections of its own in two-stream blocks; invalid text is no key."""
     import torch
     from diffusers.models.embeddings import apply_rotary_emb
 
@@ -83,8 +83,9 @@ def joint_identity(attention: nn.Module) -> Callable[..., Any]:
         text_k = heads((a.add_k_proj if own else a.to_k)(encoder_hidden_states), a.norm_added_k if own else a.norm_k)
         text_v = heads((a.add_v_proj if own else a.to_v)(encoder_hidden_states))
         q, k, v, text_q, text_k, text_v = (x.transpose(1, 2) for x in (q, k, v, text_q, text_k, text_v))
+        masks = attention_mask[:, 0, 0, tokens:] if attention_mask.ndim == 4 else attention_mask.bool()  # 1.5: of text
         out = []
-        for i, valid in enumerate(attention_mask[:, 0, 0, tokens:]):
+        for i, valid in enumerate(masks):
             row = slice(i, i + 1)
             out.append(
                 skips.joint_identity(
@@ -155,6 +156,7 @@ MODEL = DiffusersModel(
             "none": Preset(Guidance.parse("none"), source="the distilled guidance alone, as its repository runs it"),
             "cfg": Preset(Guidance.parse("cfg6"), source="true CFG, which its repository does not use"),
             "stg": Preset(Guidance.parse("cfg1+stg-r[2]w1"), source="layer 2 as in the public HunyuanVideo pipeline"),
+            "vendor": Preset(Guidance.parse("none"), source="its repository: the distilled guidance at 6, alone"),
         },
         settings={**MEMORY_SETTINGS, "embedded_guidance_scale": 6.0},
         tflops_per_pass=12068.6,

@@ -92,6 +92,7 @@ MODEL = DiffusersModel(
             "none": Preset(Guidance.parse("none")),
             "cfg": Preset(Guidance.parse("cfg3")),
             "stg": Preset(Guidance.parse("cfg3+stg-a[19]w1"), source="layer 19 as in the public LTX pipelines"),
+            "vendor": Preset(Guidance.parse("cfg3+stg-a[19]w1+rescale0.7"), source="its repository's 2B presets"),
         },
         settings=MEMORY_SETTINGS,
         tflops_per_pass=37.2,

@@ -73,6 +73,7 @@ MODEL = DiffusersModel(
             "cfg": Preset(Guidance.parse("cfg5")),
             "stg": Preset(Guidance.parse("cfg5+stg-a[8]w1"), source="layer 8 as in the public Wan pipeline"),
             "slg": Preset(Guidance.parse("cfg5+stg-r[9]u@0.1-0.9"), source="Wan2GP's skip-layer guidance"),
+            "vendor": Preset(Guidance.parse("cfg5"), source="its repository's generate.py"),
         },
         settings=MEMORY_SETTINGS,
         tflops_per_pass=283.0,

@@ -28,6 +28,9 @@ SIZES = {"svd": (64, 64, 3), "mochi": (32, 48, 7), "ltx": (64, 64, 9), "cogvideo
     "wan22": (32, 48, 5),
     "wan22-i2v": (32, 48, 5),
     "hunyuan": (32, 48, 5),
+    "hunyuan15": (32, 48, 5),
+    "cogvideox-i2v": (32, 48, 9),
+    "ltx23": (64, 64, 9),
 }
 
 
@@ -103,17 +106,18 @@ def test_cards_and_maps_import_no_torch() -> None:
 def test_every_card_has_the_presets_and_a_pinned_checkpoint(card: ModelCard) -> None:
     assert {"none", "cfg", "stg"} <= set(card.presets)
     assert card.presets["none"].guidance == Guidance()
+    assert card.tflops_per_pass > 0
     repository, _, revision = card.weights.partition("@")
     assert repository.count("/") == 1
     assert len(revision) == 40 or (
-        not revision and card.name in ("ltx13b", "ltx2", "wan14b", "wan22", "wan22-i2v", "hunyuan")
+        not revision and card.name not in ("svd", "mochi", "ltx", "cogvideox", "wan")  # those are pinned
     )
 
 
 @pytest.mark.parametrize("card", cards(), ids=MODELS)
 def test_costs_order_as_the_work_does(card: ModelCard) -> None:
     none, cfg, stg = (generators.get(card.name).cost(card.presets[name].guidance) for name in ("none", "cfg", "stg"))
-    assert (none, cfg) == (1, 3 if card.name == "ltx2" else 2)  # its modality guidance goes with CFG
+    assert (none, cfg) == (1, 3 if card.name in ("ltx2", "ltx23") else 2)  # its modality guidance goes with CFG
     assert (2 if card.presets["stg"].guidance.cfg_scale > 1 else 1) < stg <= 4
 
 
@@ -253,19 +257,24 @@ def test_autoguidance_takes_a_second_checkpoint_of_the_same_pipeline(load: Any, 
     assert np.abs(plain.astype(int) - same).max() <= 1  # from itself there is no way to go, but for the batch's noise
 
 
-def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) -> None:
-    mochi = load("mochi")
-    asked = request("mochi", "stg", image)
-    (clip,) = mochi.generate([asked])
-    views = mochi.one_step_views(asked, 1)
+@pytest.mark.parametrize("name", ["mochi", "hunyuan15", "ltx2", "ltx23"])
+def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path, name: str) -> None:
+    model = load(name)
+    asked = request(name, "stg", image)
+    (clip,) = model.generate([asked])
+    views = model.one_step_views(asked, 1)
     assert sorted(views) == ["c", "cfg", "stg", "u", "weak-joint"]
     assert all(frames.shape == clip.shape and frames.dtype == np.uint8 for frames in views.values())
     assert not np.array_equal(views["c"], views["u"])
     # the last step goes to its clean sample, so the view of what was sampled is the clip
     assert np.abs(views["stg"].astype(int) - clip).max() <= 1
-    assert np.array_equal(mochi.generate([asked])[0], clip)
+    # and that of plain guidance the clip that had the skip in the other step alone
+    outside = replace(asked, guidance=Guidance.parse(str(asked.guidance).replace("w1", "w1@0-0.5")))
+    (without,) = model.generate([outside])
+    assert np.abs(views["cfg"].astype(int) - without).max() <= 1
+    assert np.array_equal(model.generate([asked])[0], clip)
     with pytest.raises(StgEvalError, match="0 is the first"):
-        mochi.one_step_views(asked, 2)
+        model.one_step_views(asked, 2)
 
 
 # ---- one clear line
@@ -278,6 +287,7 @@ def test_one_step_views_are_clips_of_every_prediction(load: Any, image: Path) ->
         ("cogvideox", {"num_frames": 5}, "1 \\+ a multiple of 8 frames, not 5; try 9"),
         ("cogvideox", {"num_frames": 21}, "not 21; try 17"),
         ("mochi", {"height": 40}, "divisible by 16, not 40x48"),
+        ("cogvideox-i2v", {"weights": "THUDM/CogVideoX-5b-I2V"}, "makes 480x720 only, not 32x48"),
         ("mochi", {"num_inference_steps": 1}, "at least 2 steps"),
         ("mochi", {"guidance": "cfg0.5"}, "no CFG scale below 1"),
         ("mochi", {"guidance": "cfg3+stg-r[48]w1"}, "no layer '48': give a number from 0 to 47"),

@@ -209,15 +209,20 @@ SVD_PASSES: dict[str, tuple[float, list[Pass]]] = {
 }
 
 
-TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True, "hunyuan": False}
+TEXT_FIRST = {"mochi": False, "cogvideox": True, "ltx": True, "wan": True, "hunyuan": False} | {
+    "hunyuan15": False,
+    "cogvideox-i2v": True,
+}
 BLOCK = {
     "mochi": "transformer_blocks.35",
     "cogvideox": "transformer_blocks.11",
     "ltx": "transformer_blocks.19",
     "wan": "blocks.8",
     "hunyuan": "transformer_blocks.2",
+    "hunyuan15": "transformer_blocks.2",
+    "cogvideox-i2v": "transformer_blocks.11",
 }
-STREAMS = {"mochi": 2, "cogvideox": 2, "ltx": 1, "wan": 1, "hunyuan": 2}
+STREAMS = dict.fromkeys(BLOCK, 2) | {"ltx": 1, "wan": 1}
 
 
 def joint(name: str, method: str) -> tuple[str, float, list[Pass]]:
