@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stg_eval.methods import PREDICTIONS, SKIPS
-from stg_eval.terms import Auto, Combine, Moment, Piece, Restart, Skip, Window
+from stg_eval.terms import Auto, Combine, Moment, Piece, Restart, Skip, Window, number
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 scale = st.floats(0, 1e300)
@@ -234,6 +234,29 @@ def test_a_window_holds_its_first_moment_and_not_its_last(window: str, num_steps
 def test_a_bad_signature_is_refused_with_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(StgEvalError, match=message):
         Guidance.parse(text)
+
+
+@given(
+    windows(), st.lists(st.floats(0, 1), min_size=2, max_size=5), st.integers(2, 8), st.sampled_from(["cfg", "rescale"])
+)
+@settings(deadline=None)
+def test_a_wrong_window_or_list_is_one_line_that_names_its_part(
+    window: Window, values: list[float], bounds: int, term: str
+) -> None:
+    listed = ",".join(map(number, values))
+    wrong = [
+        f"stg-r[3]w1@{window.unit}{number(window.stop)}-{number(window.start)}",
+        f"stg-r[3]w{listed}",
+        term + listed,
+    ]
+    if bounds != len(values) + 1:
+        wrong.append(f"{term}{listed}@s" + "-".join(map(str, range(bounds))))
+        wrong.append(f"stg-r[3]w{listed}@s" + "-".join(map(str, range(bounds))))
+    for part in wrong:
+        with pytest.raises(StgEvalError) as stop:
+            Guidance.parse(f"{'rescale0.5' if term == 'cfg' else 'cfg3'}+stg-a[1]w1@0.1-0.9+{part}")
+        assert str(stop.value).startswith(f"{part!r} in guidance ")
+        assert "\n" not in str(stop.value)
 
 
 def test_an_image_comes_with_its_digest() -> None:

@@ -115,7 +115,7 @@ def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) ->
     """
     passes = []
     for number, skip in enumerate(guidance.skips, 1):
-        layers = [_find(name, denoiser, layer_map) for name in skip.layers]
+        layers = [_find(name, denoiser, skip, layer_map) for name in skip.layers]
         scales: tuple[tuple[Kind, float], ...] = (
             ("spatial", skip.spatial_scale),
             ("temporal", skip.temporal_scale),
@@ -144,10 +144,10 @@ def weak_passes(denoiser: nn.Module, guidance: Guidance, layer_map: LayerMap) ->
 def unconditional_blocks(denoiser: nn.Module, skip: Skip, layer_map: LayerMap) -> list[tuple[Kind, str]]:
     """Return the blocks that a skip of the unconditional pass perturbs: all of its layers. Raises StgEvalError for a
     layer that the denoiser does not have."""
-    return [block for name in skip.layers for block in _find(name, denoiser, layer_map).blocks.items()]
+    return [block for name in skip.layers for block in _find(name, denoiser, skip, layer_map).blocks.items()]
 
 
-def _find(name: str, denoiser: nn.Module, layer_map: LayerMap) -> Layer:
+def _find(name: str, denoiser: nn.Module, skip: Skip, layer_map: LayerMap) -> Layer:
     layers = layer_map.layers(denoiser)
     first, last = layer_map.first, layer_map.first + len(layers) - 1
     if name.isdecimal():
@@ -162,5 +162,6 @@ def _find(name: str, denoiser: nn.Module, layer_map: LayerMap) -> Layer:
                     return Layer({kind: path})
     example = layers[0].path or next(iter(layers[0].blocks.values()))
     raise StgEvalError(
-        f"{layer_map.model} has no layer {name!r}: give a number from {first} to {last} or a path such as {example}"
+        f"{skip}: {layer_map.model} has no layer {name!r}: give a number from {first} to {last} or a path such as "
+        f"{example}"
     )
