@@ -68,6 +68,12 @@ def test_guidance_leaves_no_trace(tiny: TinyGenerator) -> None:
     np.testing.assert_array_equal(before, after)
 
 
+def test_what_weighs_nothing_or_never_acts_is_plain_cfg(tiny: TinyGenerator) -> None:
+    plain = tiny.generate([request("cfg2", 0)])
+    for term in ("stg-a[6]w0", "stg-a[6]s1t1@s50-90+stg-r[3]u@s50-90+apg@s50-90+rescale0.7@s50-90"):
+        np.testing.assert_array_equal(tiny.generate([request(f"cfg2+{term}", 0)]), plain)
+
+
 def test_every_guidance_starts_from_the_same_noise(tiny: TinyGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, torch.Tensor] = {}
     forward = TinyDiT.forward

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stg_eval import generators
 from stg_eval.generators.guidance import LayerMap, guided, stack
 from stg_eval.generators.guidance.skips import residual
+from stg_eval.methods import PREDICTIONS
 from stg_eval.types import Guidance, StgEvalError
 
 ORDERS = ("uc", "cu", "c,u")
@@ -66,6 +67,18 @@ def toy() -> Toy:
     return Toy().double().eval()
 
 
+def predicted(toy: nn.Module, x: Tensor, y: Tensor, no: Tensor, g: float, order: str) -> Tensor:
+    """What a pipeline makes of the denoiser's answers at a step, in each batch order."""
+    if g == 1:
+        return toy(x, y)
+    if order == "c,u":
+        c, u = toy(x, y), toy(x, no)
+    else:
+        halves = toy(torch.cat([x, x]), torch.cat([no, y] if order == "uc" else [y, no])).chunk(2)
+        u, c = halves if order == "uc" else halves[::-1]
+    return u + g * (c - u)
+
+
 class Run:
     """A pipeline's loop as it is in diffusers, in each batch order. It keeps the latents before each step, what the
     scheduler got, and the rows that each block computed."""
@@ -75,9 +88,10 @@ class Run:
         x, y = (torch.randn(*shape, generator=generator).double() for shape in ((2, 6, 8), (2, 8)))
         self.y, self.no = y, torch.full_like(y, 0.1)
         guidance, scheduler = Guidance.parse(text), FlowMatchEulerDiscreteScheduler()
-        self.latents, self.outputs, self.rows = [], [], []  # type: ignore[var-annotated]
+        self.latents, self.outputs, self.after, self.rows = [], [], [], []  # type: ignore[var-annotated]
         g = guidance.cfg_scale
         toy.rows()
+        self.g, self.order = g, order
         with guided(
             toy,
             guidance,
@@ -88,24 +102,24 @@ class Run:
         ) as self.predictions:
             scheduler.set_timesteps(steps)
             for t in scheduler.timesteps:
-                if g == 1:
-                    output = toy(x, y)
-                elif order == "c,u":
-                    c, u = toy(x, y), toy(x, self.no)
-                    output = u + g * (c - u)
-                else:
-                    pair = [self.no, y] if order == "uc" else [y, self.no]
-                    halves = toy(torch.cat([x, x]), torch.cat(pair)).chunk(2)
-                    u, c = halves if order == "uc" else halves[::-1]
-                    output = u + g * (c - u)
+                output = predicted(toy, x, y, self.no, g, order)
                 self.latents.append(x)
                 self.outputs.append(output)
                 self.rows.append(toy.rows())
                 x = scheduler.step(output, t, x, return_dict=False)[0]
+                self.after.append(x)
 
     def plain(self, toy: Toy) -> list[tuple[Tensor, Tensor]]:
         """(c, u) of the unguided denoiser at each step's latents."""
         return [(toy(x, self.y), toy(x, self.no)) for x in self.latents]
+
+    def is_cfg_at(self, toy: Toy, step: int) -> bool:
+        """Whether step and latents after it are, bit for bit, those of CFG at the step's latents."""
+        x, scheduler = self.latents[step], FlowMatchEulerDiscreteScheduler()
+        scheduler.set_timesteps(len(self.outputs))
+        output = predicted(toy, x, self.y, self.no, self.g, self.order)
+        after = scheduler.step(output, scheduler.timesteps[step], x, return_dict=False)[0]
+        return torch.equal(self.outputs[step], output) and torch.equal(self.after[step], after)
 
 
 def weak(toy: Toy, x: Tensor, y: Tensor, layers: set[int]) -> Tensor:
@@ -127,11 +141,26 @@ def test_a_weak_pass_acts_in_its_window_and_costs_nothing_outside(toy: Toy, orde
     assert torch.equal(run.outputs[0], cfg.outputs[0])
 
 
-@pytest.mark.parametrize("text", ["stg-r[2]w1@s9-12", "stg-r[2]u@s9-12", "apg@s9-12", "stg-a[1]w0"])
-@pytest.mark.parametrize("name", ["svd", "mochi", "ltx", "cogvideox", "wan"])
-def test_a_window_that_never_comes_is_bit_equal_to_plain_cfg(bench: Callable[[str], Any], name: str, text: str) -> None:
-    model = bench(name)
-    assert model.guided(f"cfg3+{text}").equals(model.trajectory(3))
+TERMS = ("stg-r[2]w1", "stg-r[2]u", "auto[random-weights(seed=9)]w0.5", "rescale0.7", *sorted(PREDICTIONS))
+GUIDER = 'guider:AdaptiveProjectedGuidance{"eta":0.5}'
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_weighs_nothing_or_never_acts_is_bit_equal_to_cfg(toy: Toy, order: str) -> None:
+    nothing = ["stg-r[2]w0", "auto[random-weights(seed=9)]w0", *(f"{term}@s9-12" for term in (*TERMS, GUIDER))]
+    for text in nothing:
+        run = Run(toy, f"cfg3+{text}", order, weaker=Toy().double() if text.startswith("auto") else None)
+        assert all(run.is_cfg_at(toy, step) for step in range(STEPS)), text
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("term", [*TERMS, GUIDER])
+def test_outside_its_window_a_term_is_bit_equal_to_cfg_on_the_same_latents(toy: Toy, term: str, order: str) -> None:
+    torch.manual_seed(9)
+    weaker = Toy().double() if term.startswith("auto") else None
+    for window in ("@s1-3", "@0.2-0.6"):
+        run = Run(toy, f"cfg3+{term}{window}", order, weaker=weaker)
+        assert [run.is_cfg_at(toy, step) for step in range(STEPS)] == [True, False, False, True, True]
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -72,6 +72,12 @@ def test_a_clip_is_the_same_to_the_bit_in_any_batch(generator):
     assert not np.array_equal(together[0], together[2])
 
 
+def test_what_weighs_nothing_or_never_acts_is_plain_cfg(generator):
+    never = "cfg7+stg-a[11]s1t1@s5-9+stg-r[3]u@s5-9+apg@s5-9+rescale0.7@s5-9"
+    plain, *others = (generator.generate([_request(text)])[0] for text in ("cfg7", "cfg7+stg-a[11]w0", never))
+    assert all(np.array_equal(clip, plain) for clip in others)
+
+
 def test_a_cfg_clip_is_the_same_before_and_after_skip_guidance(generator):
     before = generator.generate([_request("cfg7")])[0]
     steered = [generator.generate([_request(g)])[0] for g in ("cfg7+stg-a[11]s2t2", "cfg7+stg-r[11]s1t1")]
