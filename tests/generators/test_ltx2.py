@@ -105,7 +105,7 @@ def test_the_engine_equals_the_pipeline_s_own_guidance_at_every_step(ltx2: Any, 
 
 def test_what_never_acts_is_bit_equal_to_the_pipeline_s_own_guidance(ltx2: Any) -> None:
     plain = run(ltx2, "cfg3", stg_scale=0.0)  # the pipeline alone
-    for text in ("cfg3+stg-a[N]w0", "cfg3+stg-a[N]w1@s5-9+stg-r[N]u@s5-9+rescale0.7@s5-9"):
+    for text in ("cfg3+stg-a[N]w0", "cfg3+stg-a[N]w1@s5-9+stg-r[N]u@s5-9+apg@s5-9+rescale0.7@s5-9"):
         assert all(torch.equal(a, b) for a, b in zip(run(ltx2, text), plain, strict=True))
 
 
@@ -135,9 +135,7 @@ def test_cfg_has_windows_and_lists(ltx2: Any) -> None:
     assert distance(found, run(ltx2, "cfg3+rescale0.7", callback_on_step_end=stop)) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "method", ["apg[norm=2]", "zero[steps=0]", "tcfg", "mag[alpha=1]", 'guider:AdaptiveProjectedGuidance{"eta":0.5}']
-)
+@pytest.mark.parametrize("method", ["apg[norm=2]", 'guider:ClassifierFreeZeroStarGuidance{"zero_init_steps":1}'])
 def test_other_combinations_take_the_place_of_cfg_in_both_streams(ltx2: Any, method: str) -> None:
     """Video at 3, sound at 7; modality guidance and rescaling stay. By hand: what CFG adds to c is what it does."""
     combine = Guidance.parse(f"cfg3+{method}").combine
@@ -162,8 +160,6 @@ def test_other_combinations_take_the_place_of_cfg_in_both_streams(ltx2: Any, met
     finally:
         del ltx2.pipeline.transformer.forward
     assert distance(run(ltx2, f"cfg3+{method}+rescale0.7"), by_hand) < 1e-9
-    assert distance(run(ltx2, "cfg3+rescale0.7"), by_hand) > 1e-3
-    assert distance(run(ltx2, f"cfg3+{method}@s5-9+rescale0.7"), run(ltx2, "cfg3+rescale0.7", stg_scale=0.0)) == 0
 
 
 def test_presets_are_the_vendor_s_and_costs_count_its_modality_pass() -> None:
