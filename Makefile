@@ -31,12 +31,13 @@ docs: .venv/installed
 	$(BIN)/zensical build --strict --clean
 
 # vbench pins what breaks diffusers (numpy<2, transformers==4.33.2), pyiqa asks for much that its networks do not use, and
-# cd-fvd is a test oracle: these go in without their dependencies.
+# cd-fvd is a test oracle, mlflow-skinny and trackio want older importlib_metadata and pillow than what is tested here:
+# these go in without their dependencies.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stg-eval needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench pyiqa cd-fvd
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps vbench pyiqa cd-fvd mlflow-skinny trackio
 	touch $@
 
 clean:

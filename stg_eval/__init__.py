@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         run,
         score,
         sweep,
+        track,
         views,
     )
 
@@ -50,6 +51,7 @@ __all__ = [
     "run",
     "score",
     "sweep",
+    "track",
     "views",
 ]
 

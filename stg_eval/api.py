@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from stg_eval import gate, generators, options, suites
+from stg_eval import trackers as tracking
 from stg_eval.options import keywords
 from stg_eval.pipeline import export as exporting
 from stg_eval.pipeline import imported as importing
@@ -159,6 +160,13 @@ def import_results(**o: Unpack[options.Import]) -> Results:
     file, output = Path(o["file"]), Path(o["output"])
     with results.holding(output):
         return results.save(importing.import_results(file, suite, o["variant"] or file.stem, output))
+
+
+@keywords(options.Track)
+def track(**o: Unpack[options.Track]) -> str:
+    """Write a run's scores, tables and first pairs to an experiment tracker through its own client; returns where."""
+    output = None if o["output"] is None else str(o["output"])
+    return tracking.track(results.load(Path(o["run"])), o["to"], output=output, samples=o["samples"])
 
 
 @keywords(options.Views)

@@ -179,6 +179,18 @@ class Import(TypedDict, total=False):
     suite: Annotated["StrPath | Suite", Option("Suite whose prompts they are.", "vbench-t2v-full")]
 
 
+class Track(TypedDict, total=False):
+    """`track`."""
+
+    run: Required[RunArgument]
+    to: Required[Annotated[str, Option("tensorboard, mlflow, wandb or trackio.")]]
+    output: Annotated[
+        StrPath | None,
+        Option("Folder that takes everything, or an MLflow server's address. Default: the client's own place."),
+    ]
+    samples: Annotated[int, Option("Pairs of clips that go along: the run's first.", 4, int, at_least=0)]
+
+
 class Views(TypedDict, total=False):
     """`views`."""
 

@@ -25,6 +25,7 @@ VERBS = {
     "report": options.Report,
     "compare": options.Compare,
     "export": options.Export,
+    "track": options.Track,
     "views": options.Views,
     "first-frames": options.FirstFrames,
 }
