@@ -116,9 +116,10 @@ def given_up(task: Generate | Score, why: str) -> Result:
 class Worker:
     """Does tasks, one after the other."""
 
-    def __init__(self, setup: Setup, loaded: Loaded) -> None:
+    def __init__(self, setup: Setup, loaded: Loaded, generator: Generator | None = None) -> None:
+        """`generator`: a model that is in memory already; else the setup's is loaded."""
         self._setup, self._loaded = setup, loaded
-        self._generator: Generator | None = None
+        self._generator = generator
         self._fits: int | None = None
 
     def do(self, task: Task) -> Result:

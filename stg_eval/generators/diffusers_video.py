@@ -77,6 +77,12 @@ class DiffusersModel(Model):
             place(pipeline, device, settings)
         return PipelineGenerator(pipeline, self, device)
 
+    def around(self, live: Any, *, device: str, dtype: str) -> PipelineGenerator:
+        """See `Model.around`; `live` is a whole pipeline, with the network that is trained in its place."""
+        if type(live).__name__ != self.pipeline:
+            raise StgEvalError(f"{self.card.name} is a {self.pipeline}, not a {type(live).__name__}; give the pipeline")
+        return PipelineGenerator(live, self, device)
+
     def open(self, *, dtype: str, weights: str, settings: Mapping[str, JSONValue]) -> Any:
         """Return the pipeline on the CPU. `weights`: a hub id with or without @revision, a local folder, or what
         `small` builds for "random-weights(seed=N)"."""

@@ -116,6 +116,15 @@ class Model(ABC):
         Raises StgEvalError that says what to do when a checkpoint is missing, gated or of the wrong kind.
         """
 
+    def around(self, live: Any, *, device: str, dtype: str) -> Generator:
+        """Return the model around what is in memory: the network or the pipeline that is being trained.
+
+        Raises StgEvalError where the model knows no such way, or for a thing of another kind.
+        """
+        raise StgEvalError(
+            f"{self.card.name} takes no network from memory; write its Model.around, or save and load it"
+        )
+
     def cost(self, guidance: Guidance, num_inference_steps: int = 0) -> float:
         """Return passes of the denoiser a step, counted in full conditional passes: 1 without guidance, 2 with CFG, and
         for each weak pass the share of the network behind the skipped layer (the prefix is shared). Where terms have

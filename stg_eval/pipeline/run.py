@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from stg_eval.pipeline.work import Outcome, Work
 from stg_eval.provenance import provenance
 from stg_eval.storage import csv_text, record, results
 from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord
-from stg_eval.storage.results import Results
+from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.storage.store import Store, clip_name
 from stg_eval.storage.video import Reader
 from stg_eval.suites import Reference, open_dataset
@@ -49,49 +49,69 @@ def run(
     every, unloaded = load_available((*plan.metrics, *plan.pairs), executors.driver_device(executor, device), engine)
     asked, plan = plan, plan.only(every)
     loaded: dict[str, Any] = {card.name: every[card.name] for card in plan.metrics}
-    paired: dict[str, Any] = {card.name: every[card.name] for card in plan.pairs}
     reference = _reference(plan)
     setup = _setup(plan, store_path, device, engine, reader, workers)
     with Store(store_path) as store, Status(output) as status:
         with executors.start(executor, setup, loaded) as does:
-            outcome = _fill(plan, store, loaded, does, status)
+            outcome = fill(plan, store, loaded, does, status)
             wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
             real = score.reference_features(reference, wanted, store, does) if reference else {}
-        table, without = _score_table(plan, store, loaded)
-        table, unlike = pairs.fill(table, pairs.with_baseline(table, plan.baseline, store.path), paired, store, reader)
-        lost = _lost(plan, store, outcome)
-        cells = estimates.cells(
-            table,
-            (*plan.metrics, *plan.pairs),
-            every,
-            store,
-            real,
-            baseline=plan.baseline,
-            cluster=plan.suite.cluster,
-            published={v.name: v.published for v in plan.variants},
-            by_case=plan.suite.keep_static,
-        )
-        cells += totals.cells(
-            table,
-            plan.totals,
-            baseline=plan.baseline,
-            cluster=plan.suite.cluster,
-            published={v.name: v.published for v in plan.variants},
-            by_case=plan.suite.keep_static,
-        )
-    cells += estimates.not_scored(unloaded, [variant.name for variant in plan.variants])
-    columns = estimates.columns((*plan.metrics, *plan.pairs), every, cells)
-    columns += tuple(estimates.missing_column(card) for card in asked.cards if card.name in unloaded)
+        found = collect(plan, store, every, outcome, real, reader)
+    cells = found.estimates + estimates.not_scored(unloaded, [variant.name for variant in plan.variants])
+    columns = found.columns + tuple(estimates.missing_column(card) for card in asked.cards if card.name in unloaded)
     record = describe(asked, store_path, device).model_copy(
         update={
-            "missing": _missing(plan, lost),
-            "problems": (*_problems(plan, outcome, without), *_unlike(table, unlike)),
+            "missing": found.missing,
+            "problems": found.problems,
             "reader_of_new_scores": reader,
             "features": estimates.features_record(plan.metrics, loaded, reference),
         }
     )
-    final = Results(output, record, (*columns, *totals.columns(plan.totals, columns)), cells, table)
+    final = Results(output, record, (*columns, *totals.columns(plan.totals, columns)), cells, found.scores)
     return results.save(final)
+
+
+class Collected(NamedTuple):
+    """What the store holds of a plan."""
+
+    columns: tuple[Column, ...]
+    """Without those of totals."""
+    estimates: tuple[Estimate, ...]
+    scores: pd.DataFrame
+    missing: tuple[Missing, ...]
+    problems: tuple[Problem, ...]
+
+
+def collect(
+    plan: Plan,
+    store: Store,
+    every: Mapping[str, Any],
+    outcome: Outcome,
+    real: Mapping[str, np.ndarray],
+    reader: Reader = "pyav",
+) -> Collected:
+    """Return tables and estimates of a plan that `fill` has filled; metrics of pairs are computed now.
+
+    every: name -> loaded metric. real: extractor signature -> features float32 [M, D] of the real clips.
+    """
+    paired: dict[str, Any] = {card.name: every[card.name] for card in plan.pairs}
+    table, without = _score_table(plan, store, every)
+    table, unlike = pairs.fill(table, pairs.with_baseline(table, plan.baseline, store.path), paired, store, reader)
+    cards = (*plan.metrics, *plan.pairs)
+    shared: dict[str, Any] = {
+        "baseline": plan.baseline,
+        "cluster": plan.suite.cluster,
+        "published": {v.name: v.published for v in plan.variants},
+        "by_case": plan.suite.keep_static,
+    }
+    cells = estimates.cells(table, cards, every, store, real, **shared)
+    return Collected(
+        estimates.columns(cards, every, cells),
+        cells + totals.cells(table, plan.totals, **shared),
+        table,
+        _missing(plan, _lost(plan, store, outcome)),
+        (*_problems(plan, outcome, without), *_unlike(table, unlike)),
+    )
 
 
 def run_shard(
@@ -119,7 +139,7 @@ def run_shard(
     loaded: dict[str, Any] = dict(every)
     setup = _setup(plan, store_path, device, engine, reader, workers)
     with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as does:
-        outcome = _fill(plan, store, loaded, does, status, (index, count))
+        outcome = fill(plan, store, loaded, does, status, (index, count))
     lines = [f"{key[:12]}: {problem}" for key, problem in outcome.missing.items()]
     lines += [f"{p['key'][:12]}, {p['metric']}: {p['problem']}" for p in outcome.problems]
     return len(_batches(plan, index, count)), lines
@@ -183,7 +203,7 @@ def _setup(plan: Plan, store_path: Path, device: str, engine: str, reader: Reade
     return Setup(store_path.resolve(), device, reader, plan.card, names, engine, workers)
 
 
-def _fill(
+def fill(
     plan: Plan, store: Store, loaded: Loaded, executor: Executor, status: Status, shard: tuple[int, int] = (1, 1)
 ) -> Outcome:
     """Make the clips that the store lacks, and score all there are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.model import Generator, Model, ModelCard, Preset
@@ -54,6 +55,15 @@ class Tiny(Model):
                 "file that python -m stg_eval.generators.tiny.train wrote"
             )
         return TinyGenerator(path, self.layer_map, device=device, dtype=dtype)
+
+    def around(self, live: Any, *, device: str, dtype: str) -> Generator:
+        """See `Model.around`; `live` is a TinyDiT."""
+        from stg_eval.generators.tiny.generator import TinyGenerator
+        from stg_eval.generators.tiny.model import TinyDiT
+
+        if not isinstance(live, TinyDiT):
+            raise StgEvalError(f"tiny is a TinyDiT, not a {type(live).__name__}; give the bare network")
+        return TinyGenerator(live, self.layer_map, device=device, dtype=dtype)
 
 
 MODEL = Tiny(

@@ -26,10 +26,10 @@ from stg_eval.types import Case, Request, StgEvalError
 class TinyGenerator:
     """A loaded model. See `stg_eval.generators.Generator`."""
 
-    def __init__(self, weights: Path, layer_map: LayerMap, *, device: str, dtype: str) -> None:
+    def __init__(self, weights: Path | TinyDiT, layer_map: LayerMap, *, device: str, dtype: str) -> None:
         self.layer_map = layer_map
         self.device, self.dtype = torch.device(device), torch_dtype(dtype)
-        self.denoiser = self._network(weights)
+        self.denoiser = self._network(weights) if isinstance(weights, Path) else weights
         self.weaker: tuple[str, Any] = ("", None)
 
     def _network(self, weights: Path) -> TinyDiT:
