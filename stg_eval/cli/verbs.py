@@ -10,6 +10,7 @@ import typer
 
 from stg_eval import options
 from stg_eval.cli import rate
+from stg_eval.cli.hub import app as hub_app
 from stg_eval.cli.parameters import takes
 from stg_eval.cli.store import app as store_app
 from stg_eval.cli.things import data_app, weights_app
@@ -28,6 +29,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 app.add_typer(rate.app, name="rate")
+app.add_typer(hub_app, name="hub")
 
 
 @app.command()
@@ -113,6 +115,15 @@ def export(**given: Any) -> None:
         print(f"{one.folder}: {one.videos} videos")
     for problem in (problem for one in exported for problem in one.problems):
         print(f"note: {problem}", file=sys.stderr)
+
+
+@app.command()
+@takes(options.Track)
+def track(**given: Any) -> None:
+    """Write a run's scores, tables and first pairs to TensorBoard, MLflow, W&B or trackio."""
+    from stg_eval import api
+
+    print(api.track(**given))
 
 
 @app.command(name="import")

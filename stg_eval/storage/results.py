@@ -45,8 +45,8 @@ class Results:
 
     @property
     def store(self) -> Path:
-        """The folder of the run's clips."""
-        return Path(self.run.store or self.path)
+        """The folder of the run's clips; one that is not absolute lies in the run's folder, wherever that went."""
+        return self.path / (self.run.store or "")
 
     @property
     def variants(self) -> list[str]:
