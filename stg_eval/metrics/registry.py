@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from stg_eval import plug_ins as finding
+from stg_eval import weights
 from stg_eval.metrics import ClipScorer, MetricCard, PairScorer, SetMetric
 from stg_eval.types import StgEvalError
 
@@ -70,7 +71,14 @@ def load(card: MetricCard, device: str) -> ClipScorer | SetMetric:
     if card.load is None:
         raise StgEvalError(f"{card.name} scores no single clips: it is a total of other metrics, or compares pairs")
     with _said_of(card):
-        return card.load(device)
+        try:
+            return card.load(device)
+        except StgEvalError as error:
+            names = [row.name for row in card.weights if not weights.is_present(row)]
+            if len(names) < 2:
+                raise
+            everything = f"all of it: stg-eval weights fetch {' '.join(names)}"
+            raise StgEvalError(f"{error}; {everything}") from error
 
 
 def load_pair(card: MetricCard, device: str) -> PairScorer:

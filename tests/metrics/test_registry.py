@@ -110,6 +110,14 @@ def test_paper_metrics_are_all_here() -> None:
     assert {"fvd", "is"} | dimensions <= set(registry.METRICS)
 
 
+def test_a_metric_that_lacks_two_files_names_both(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
+    monkeypatch.setattr("stg_eval.weights.hub.in_cache", lambda row: None)
+    both = r"stg-eval weights fetch grit-b-densecap-objectdet bert-vocabulary$"
+    with pytest.raises(StgEvalError, match=both):
+        registry.load(registry.card("object_class"), "cpu")
+
+
 def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("STG_EVAL_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
