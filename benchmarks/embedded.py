@@ -2,10 +2,11 @@
 
     python benchmarks/embedded.py                 base seeds 2000, 3000 and 4000: 576 clips a row each
     python benchmarks/embedded.py 3000            one of them, e.g. each in a process of its own; then all, as above
+    python benchmarks/embedded.py --suite benchmarks/two_models.yaml --model tiny-weak     what the demo shows, measured
 
-The suite is embedded.yaml, which says how its rows were chosen. Runs are kept in runs/embedded/SEED; the same command
-resumes. A value is the mean of the runs'. Differences are paired (same class, same seed) with 95 % intervals: of each
-run from the jackknife or bootstrap, of the mean from these, as the runs share no clip.
+The suite, embedded.yaml or another, says how its rows were chosen. Runs are kept in runs/SUITE-MODEL/SEED; the same
+command resumes. A value is the mean of the runs'. Differences are paired (same class, same seed) with 95 % intervals:
+of each run from the jackknife or bootstrap, of the mean from these, as the runs share no clip.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from stg_eval.suites import load as load_suite
 
 HERE = Path(__file__).parent
 BASE_SEEDS = (2000, 3000, 4000)
-PAIRED = ("fvd_sprites", "is_sprites")
+PAIRED = ("fvd_sprites", "is_sprites", "pixel_distance_sprites", "accuracy_sprites")
 """Metrics whose difference from the baseline gets a column of its own."""
 SEPARATE = "fvd_sprites"
 """The metric that is shown for each base seed too."""
@@ -34,16 +35,18 @@ SEPARATE = "fvd_sprites"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seeds", type=int, nargs="*", default=list(BASE_SEEDS))
-    parser.add_argument("--state", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--suite", type=Path, default=HERE / "embedded.yaml")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--state", type=Path, default=Path("runs"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    suite = load_suite(HERE / "embedded.yaml")
+    suite = load_suite(options.suite)
     runs = []
     for seed in options.seeds:
-        folder = options.state / str(seed)
+        folder = options.state / f"{suite.name}-{options.model}" / str(seed)
         print(f"base seed {seed}", file=sys.stderr)
         places = {"store": folder / "store", "output": folder / "run"}
-        runs += stg_eval.run(suite=replace(suite, seed=seed), model="tiny", device="cpu", **places).results
+        runs += stg_eval.run(suite=replace(suite, seed=seed), model=options.model, device="cpu", **places).results
     print("\n".join(table(runs)))
 
 

@@ -54,13 +54,15 @@ class Finished:
 
 @keywords(options.Run)
 def run(**o: Unpack[options.Run]) -> Finished:
-    """Make and score the clips of a suite under several guidances, and write the table and the page.
+    """Make and score the clips of a suite under several guidances, and write the table and the page. Several models are
+    a run each, in a folder of its own beside the page.
 
     `stg_eval.run(suite="demo", model="tiny", limit=96)` is `stg-eval run --suite demo --model tiny --limit 96`.
     """
     suite = _suite(o["suite"])
     variants = [o["guidance"]] if isinstance(o["guidance"], str | Guidance) else o["guidance"]
-    return _made([_plan(suite, o["model"], [str(variant) for variant in variants], o)], o)
+    plans = [_plan(suite, model, [str(variant) for variant in variants], o) for model in _names(o["model"])]
+    return _made(plans, o, folder=suite.name, nested=True) if len(plans) > 1 else _made(plans, o)
 
 
 @keywords(options.Sweep)

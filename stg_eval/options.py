@@ -91,7 +91,7 @@ class Run(Making, total=False):
     """`run`."""
 
     suite: Required[SuiteOption]
-    model: Required[ModelOption]
+    model: Required[Annotated[Names, Option("Model to run, or several, comma-separated: see `stg-eval list models`.")]]
     guidance: GuidanceOption
 
 

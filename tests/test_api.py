@@ -40,7 +40,7 @@ def test_function_and_command_take_the_same_options(verb: str) -> None:
     from stg_eval.cli.verbs import app
 
     command: Any = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
-    on_the_line = {parameter.name for parameter in command.params} - {"help", "open_"}
+    on_the_line = {parameter.name for parameter in command.params} - {"help", "open_", "wide"}
     function = getattr(stg_eval, verb.replace("-", "_"))
     parameters = inspect.signature(function).parameters
     assert on_the_line == set(parameters) == set(options_of(VERBS[verb]))
@@ -71,6 +71,16 @@ def test_a_place_whose_name_is_no_text_is_refused_before_any_work(tmp_path: Path
     with pytest.raises(StgEvalError, match="is no UTF-8 text"):
         stg_eval.run(**CHEAP | places | {place: tmp_path / os.fsdecode(b"caf\xe9")})
     assert not (tmp_path / "s" / "clips").exists()
+
+
+def test_several_models_are_a_run_each_beside_one_page(tmp_path: Path) -> None:
+    options = CHEAP | {"model": "tiny-weak,tiny"}
+    finished = stg_eval.run(**options, settings=QUICK, store=tmp_path / "s", output=tmp_path / "o")
+    assert [one.path.name for one in finished.results] == ["demo-tiny-weak", "demo-tiny"]
+    assert finished.page == tmp_path / "o" / "report" / "index.html"
+    assert 'class="seen"' in finished.page.read_text(encoding="utf-8")
+    alone = stg_eval.run(**CHEAP, settings=QUICK, store=tmp_path / "s", output=tmp_path / "a").results[0]
+    assert alone.scores.equals(finished.results[1].scores)
 
 
 def test_function_and_command_make_the_same_run(tmp_path: Path, run_cli: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,14 +32,20 @@ app.add_typer(store_app, name="store")
 app.add_typer(rate.app, name="rate")
 app.add_typer(hub_app, name="hub")
 
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns and notes, however narrow the terminal is.")]
+Open = Annotated[bool, typer.Option("--open", help="Show the page in a browser.")]
+
 
 @app.command()
 @takes(options.Run)
-def run(**given: Any) -> None:
+def run(wide: Wide = False, open_: Open = False, **given: Any) -> None:
     """Generate and score a suite under several guidances; print the table. The same command again resumes."""
     from stg_eval import api
 
-    _finish(api.run(**given))
+    started = time.perf_counter()
+    finished = api.run(**given)
+    print(f"Time: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    _finish(finished, wide=wide, open_=open_)
 
 
 @app.command()
@@ -81,9 +88,7 @@ def score(**given: Any) -> None:
 
 @app.command()
 @takes(options.Report)
-def report(
-    open_: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False, **given: Any
-) -> None:
+def report(open_: Open = False, **given: Any) -> None:
     """Write tables, figures and the page of one run or several."""
     from stg_eval import api
 
@@ -149,7 +154,7 @@ def reproduce(**given: Any) -> None:
 
 
 @app.command()
-def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")]) -> None:
+def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` wrote.")], wide: Wide = False) -> None:
     """Print a run's table, settings and provenance; of a run under way how far it is, how fast, and until when."""
     from stg_eval import api
     from stg_eval.pipeline import status
@@ -161,7 +166,7 @@ def show(run: Annotated[Path, typer.Argument(help="A folder that `stg-eval run` 
             return
     found = api.load(run)
     record = found.run.model_copy(update={"missing": (), "problems": ()})
-    print(f"{markdown(found)}\n{record.to_json()}".rstrip())
+    print(f"{markdown(found, wide=wide)}\n{record.to_json()}".rstrip())
 
 
 @app.command(name="list")
@@ -187,11 +192,16 @@ def doctor(
     raise typer.Exit(report(store))
 
 
-def _finish(finished: Finished) -> None:
+def _finish(finished: Finished, *, wide: bool = False, open_: bool = False) -> None:
     """Print a verb's table and page; exit with 1 if something is missing."""
-    print(finished.table)
+    from stg_eval.reports import markdown
+
+    whole = "\n\n".join(markdown(one, wide=True) for one in finished.results) if wide else ""
+    print(whole or finished.table)
     if finished.page:
         print(f"Page: {finished.page}")
+        if open_:
+            typer.launch(str(finished.page))
     for kind, lines in ("note", finished.notes), ("missing", finished.missing):
         for line in lines[:10]:
             print(f"{kind}: {line}", file=sys.stderr)

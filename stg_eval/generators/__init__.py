@@ -35,6 +35,7 @@ __all__ = [
 
 MODELS: dict[str, str] = {
     "tiny": "stg_eval.generators.tiny.card",
+    "tiny-weak": "stg_eval.generators.tiny.weak",
     "svd": "stg_eval.generators.svd",
     "mochi": "stg_eval.generators.mochi",
     "opensora": "stg_eval.generators.opensora.card",

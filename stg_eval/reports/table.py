@@ -50,6 +50,12 @@ class Table:
     remarks: tuple[str, ...] = ()
     """What else a reader must know: metrics, signatures, and what is missing."""
 
+    def first(self, n: int) -> Table:
+        """Return the first `n` columns, with a remark that names the others."""
+        rows = tuple(replace(row, cells=row.cells[:n]) for row in self.rows)
+        others = f"Not shown: {', '.join(self.columns[n:])}."
+        return replace(self, columns=self.columns[:n], rows=rows, remarks=(*self.remarks, others))
+
 
 def turned(table: Table) -> Table:
     """Turn a table: a row for each column and a column for each row."""

@@ -20,7 +20,7 @@ from stg_eval.generators.loading import enough_memory
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 
 RANDOM = "random-weights(seed=0)"
-MODELS = [name for name in generators.MODELS if name not in ("tiny", "opensora")]
+MODELS = [name for name in generators.MODELS if name not in ("tiny", "tiny-weak", "opensora")]
 SIZES = {"svd": (64, 64, 3), "mochi": (32, 48, 7), "ltx": (64, 64, 9), "cogvideox": (32, 48, 9), "wan": (32, 48, 5)} | {
     "ltx13b": (64, 64, 9),
     "ltx2": (64, 64, 9),

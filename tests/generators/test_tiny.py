@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stg_eval.datasets import sprites
-from stg_eval.generators.tiny.card import CARD, MODEL, WEIGHTS
+from stg_eval.generators.tiny import weak
+from stg_eval.generators.tiny.card import CARD, MODEL, WEAK, WEIGHTS, Tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.metrics import sprites_c3d
@@ -213,12 +214,30 @@ def test_a_clip_that_is_not_finite_is_an_error_in_its_place(tiny: TinyGenerator)
     assert isinstance(second, np.ndarray)
 
 
-def test_card_says_what_a_pass_costs(tiny: TinyGenerator) -> None:
+@pytest.mark.parametrize("model", [MODEL, weak.MODEL], ids=["tiny", "tiny-weak"])
+def test_card_says_what_a_pass_costs(model: Tiny) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        tiny.denoiser(torch.zeros(1, 3, 8, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.int64))
-    assert counter.get_total_flops() / 1e12 == pytest.approx(CARD.tflops_per_pass, rel=0.03)
+        _load(model).denoiser(torch.zeros(1, 3, 8, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    assert counter.get_total_flops() / 1e12 == pytest.approx(model.card.tflops_per_pass, rel=0.03)
+
+
+def test_the_unfinished_model_is_another_network_and_small_enough_to_ship() -> None:
+    finished, unfinished = (_load(model).denoiser.config for model in (MODEL, weak.MODEL))
+    assert unfinished.hidden_size < finished.hidden_size
+    assert weak.MODEL.card.weights != CARD.weights
+    assert WEAK.stat().st_size < 5e6
+
+
+def test_autoguidance_goes_away_from_the_unfinished_model(tiny: TinyGenerator) -> None:
+    for weights, pushed in ((weak.MODEL.card.weights, True), (CARD.weights, False)):
+        plain, found = (tiny.generate([request(f"cfg2{term}")])[0] for term in ("", f"+auto[{weights}]w1"))
+        assert (np.abs(plain.astype(int) - found).max() > 1) == pushed
+
+
+def _load(model: Tiny) -> TinyGenerator:
+    return model.load(device="cpu", dtype="float32", weights=model.card.weights, settings={})  # type: ignore[return-value]
 
 
 def test_autoguidance_loads_the_checkpoint_that_its_signature_pins(tiny: TinyGenerator, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from stg_eval.reports.gallery import write_page
 from stg_eval.reports.table import Cell, Row, Table, turned
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.writers import to_csv, to_html, to_latex, to_markdown
+from stg_eval.reports.writers.markdown import width
 from stg_eval.storage.record import Missing
 from stg_eval.storage.results import Column, Estimate, Results
 
@@ -280,14 +281,36 @@ def test_table_too_wide_for_the_terminal_stands_on_its_side_with_every_digit(
     results: Results, monkeypatch: pytest.MonkeyPatch, room: int, on_its_side: bool
 ) -> None:
     results = replace(results, run=results.run.model_copy(update={"variants": results.run.variants[:2]}))
-    piped = markdown(results)
+    piped = _rows(markdown(results))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", str(room))
-    shown = markdown(results)
+    shown = _rows(markdown(results))
     assert (shown != piped) == on_its_side
-    assert max(len(line) for line in shown.splitlines() if line.startswith("|")) <= room
-    assert sorted(NUMBER.findall(shown)) == sorted(NUMBER.findall(piped))
-    assert all(column.short in shown for column in results.columns)
+    assert max(map(len, shown)) <= room
+    assert sorted(NUMBER.findall("\n".join(shown))) == sorted(NUMBER.findall("\n".join(piped)))
+    assert all(column.short in "\n".join(shown) for column in results.columns)
+
+
+@pytest.mark.parametrize("room", [60, 80, 100])
+def test_every_line_fits_the_terminal_and_names_what_it_leaves_out(
+    results: Results, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    many = replace(results, columns=tuple(replace(c, name=f"{c.name}{i}") for i in range(3) for c in results.columns))
+    estimates = tuple(replace(e, metric=f"{e.metric}{i}") for i in range(3) for e in results.estimates)
+    scores = results.scores.rename(columns={c.name: f"{c.name}0" for c in results.columns})
+    many = replace(many, estimates=estimates, scores=scores)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(room))
+    shown = markdown(many)
+    assert max(map(len, _rows(shown))) <= max(room, width(run_tables(many)[0].first(1)))
+    assert ("Not shown: " in shown) == (room < 100)  # at 100 they stand one below the other
+    wide = markdown(many, wide=True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert wide == markdown(many)
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
 
 
 def test_turning_a_table_twice_gives_its_cells_back(results: Results) -> None:

@@ -1,4 +1,7 @@
-"""The embedded model's card: a class-conditional model of sprites, small enough to ship. Imports no torch."""
+"""The embedded model's card: a class-conditional model of sprites, small enough to ship. Imports no torch.
+
+Another one, unfinished, ships beside it: weak.py.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,20 @@ from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.model import Generator, Model, ModelCard, Preset
 from stg_eval.types import Guidance, JSONValue, StgEvalError
 
-WEIGHTS = Path(__file__).with_name("tiny.safetensors")
+WEIGHTS, WEAK = (Path(__file__).with_name(name) for name in ("tiny.safetensors", "weak.safetensors"))
+
+
+def embedded(path: Path) -> str:
+    """Name a checkpoint that ships with the package, as requests and `auto[...]` have it."""
+    return f"embedded@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+EMBEDDED = {embedded(path): path for path in (WEIGHTS, WEAK)}
 
 CARD = ModelCard(
     name="tiny",
     title="Tiny (embedded)",
-    weights=f"embedded@{hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12]}",
+    weights=embedded(WEIGHTS),
     task="class-to-video",
     height=16,
     width=16,
@@ -47,12 +58,12 @@ class Tiny(Model):
         from stg_eval.generators.tiny.generator import TinyGenerator
 
         if settings:
-            raise StgEvalError(f"tiny has no settings; leave out {', '.join(settings)}")
-        path = WEIGHTS if weights == self.card.weights else Path(weights)
+            raise StgEvalError(f"{self.card.name} has no settings; leave out {', '.join(settings)}")
+        path = EMBEDDED.get(weights) or Path(weights)
         if path.suffix != ".safetensors" or not path.is_file():
             raise StgEvalError(
-                f"no weights {weights!r} for tiny: leave weights out for the embedded ones, or give a .safetensors "
-                "file that python -m stg_eval.generators.tiny.train wrote"
+                f"no weights {weights!r} for {self.card.name}: leave weights out for the embedded ones, or give a "
+                ".safetensors file that python -m stg_eval.generators.tiny.train wrote"
             )
         return TinyGenerator(path, self.layer_map, device=device, dtype=dtype)
 

@@ -19,7 +19,8 @@ from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.guidance.views import one_step
 from stg_eval.generators.loading import pinned
 from stg_eval.generators.model import to_uint8, torch_dtype
-from stg_eval.generators.tiny.model import TinyDiT
+from stg_eval.generators.tiny.card import EMBEDDED
+from stg_eval.generators.tiny.model import TinyConfig, TinyDiT
 from stg_eval.types import Case, Request, StgEvalError
 
 
@@ -33,17 +34,18 @@ class TinyGenerator:
         self.weaker: tuple[str, Any] = ("", None)
 
     def _network(self, weights: Path) -> TinyDiT:
-        network = TinyDiT()
         try:
-            network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
-        except (SafetensorError, RuntimeError, OSError) as error:
+            values = {name: value.float() for name, value in load_file(weights).items()}
+            network = TinyDiT(TinyConfig.of(values))
+            network.load_state_dict(values)
+        except (SafetensorError, KeyError, RuntimeError, OSError) as error:
             raise StgEvalError(f"{weights} does not hold weights of the tiny model: {error}") from error
         return network.eval().to(self.device, self.dtype)
 
     def _weaker(self, weights: str) -> TinyDiT:
         """Return the network of the checkpoint that AutoGuidance goes away from; the last one is kept."""
         if self.weaker[0] != weights:
-            self.weaker = weights, self._network(Path(pinned(weights)))
+            self.weaker = weights, self._network(EMBEDDED.get(weights) or Path(pinned(weights)))
         return self.weaker[1]  # type: ignore[no-any-return]
 
     @torch.inference_mode()

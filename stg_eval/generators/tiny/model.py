@@ -8,6 +8,7 @@ x_t = (1 - t) x_0 + t eps, v = eps - x_0, with t = 1 pure noise.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,15 @@ class TinyConfig:
     mlp_ratio: int = 3
     condition_size: int = 48
     num_classes: int = 12
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor]) -> TinyConfig:
+        """Return the sizes of a checkpoint's network; what `train.py` has no option for is the default's.
+
+        Raises KeyError for weights of something else.
+        """
+        heads = weights["spatial_blocks.0.attn.bias"].shape[0]
+        return cls(hidden_size=weights["patch_in.weight"].shape[0], num_heads=heads)
 
     @property
     def num_patches(self) -> int:
@@ -52,7 +62,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens [N', L, C] -> [N', L, C]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.to(q.dtype))
+        # A mask of four dimensions: torch has no fused kernel for one of three.
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias.to(q.dtype)[None])
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected
 
@@ -83,9 +94,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map hidden states [B, T*S, C] and condition [B, D] -> hidden states [B, T*S, C]."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=-1)
-        x = x + gate_a * self._attend(_modulate(x, shift_a, scale_a))
-        out: Tensor = x + gate_m * self.mlp(_modulate(x, shift_m, scale_m))
-        return out
+        x = torch.addcmul(x, gate_a, self._attend(_modulate(x, shift_a, scale_a)))
+        return torch.addcmul(x, gate_m, self.mlp(_modulate(x, shift_m, scale_m)))
 
     def _attend(self, x: Tensor) -> Tensor:
         batch = x.shape[0]
@@ -152,8 +162,7 @@ class TinyDiT(nn.Module):
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    modulated: Tensor = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
-    return modulated
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:]), 1 + scale)
 
 
 def _sinusoids(timestep: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ checkpoint holds both optimisers, so a run that was stopped goes on exactly as i
 constant, then falls linearly to zero from `decay_from` on (the last step may be moved while it is still constant).
 
 Muon (Jordan et al., 2024) trains the matrices inside the blocks, AdamW all else. In the state folder: ``state.pt`` (to
-resume), ``weights.safetensors`` (the averaged weights in half precision, what the package ships), ``log.csv``.
+resume), ``weights.safetensors`` (the averaged weights in half precision, what the package ships), ``log.csv``, and
+``weights-STEP.safetensors`` for each step of `--keep`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import csv
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stg_eval.datasets import sprites
-from stg_eval.generators.tiny.model import TinyDiT
+from stg_eval.generators.tiny.model import TinyConfig, TinyDiT
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Recipe:
     label_drop: float = 0.12
     ema_decay: float = 0.999
     seed: int = 0
+    network: TinyConfig = field(default_factory=TinyConfig)
 
     def learning_rate(self, step: int) -> float:
         """Return factor on both learning rates at `step`: warm-up, constant, linear to zero."""
@@ -94,7 +96,7 @@ class Training:
     def __init__(self, recipe: Recipe) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.step, self.seconds = recipe, 0, 0.0
-        self.model = TinyDiT()
+        self.model = TinyDiT(recipe.network)
         self.ema = {name: value.clone() for name, value in self.model.state_dict().items()}
         matrices = [p for name, p in self.model.named_parameters() if _is_block_matrix(name)]
         others = [p for name, p in self.model.named_parameters() if not _is_block_matrix(name)]
@@ -124,9 +126,14 @@ class Training:
         state |= {"ema": self.ema, "step": self.step, "seconds": self.seconds}
         torch.save(state, folder / "state.pt.part")
         os.replace(folder / "state.pt.part", folder / "state.pt")
+        self.save_weights(folder / "weights.safetensors")
+
+    def save_weights(self, path: Path) -> None:
+        """Write the averaged weights in half precision, atomically."""
         half = {name: value.half() for name, value in self.ema.items()}
-        save_file(half, folder / "weights.safetensors.part", metadata={"step": str(self.step)})
-        os.replace(folder / "weights.safetensors.part", folder / "weights.safetensors")
+        part = path.with_suffix(".part")
+        save_file(half, part, metadata={"step": str(self.step)})
+        os.replace(part, path)
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint."""
@@ -146,12 +153,16 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of checkpoint, weights and log")
     parser.add_argument("--steps", type=int, default=18_000)
     parser.add_argument("--decay-from", type=int, default=9_000, help="step from which the learning rate falls")
+    parser.add_argument("--hidden-size", type=int, default=TinyConfig.hidden_size, help="width of the network")
+    parser.add_argument("--num-heads", type=int, default=TinyConfig.num_heads)
+    parser.add_argument("--keep", type=int, nargs="*", default=[], help="steps whose averaged weights are kept too")
     parser.add_argument("--save-every", type=float, default=120.0, help="seconds between checkpoints")
     parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler, halves the time")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.state.mkdir(parents=True, exist_ok=True)
-    run = Training(Recipe(steps=args.steps, decay_from=args.decay_from))
+    network = TinyConfig(hidden_size=args.hidden_size, num_heads=args.num_heads)
+    run = Training(Recipe(steps=args.steps, decay_from=args.decay_from, network=network))
     if (args.state / "state.pt").exists():
         run.restore(args.state)
     forward = torch.compile(run.model) if args.compile else run.model
@@ -162,6 +173,8 @@ def main() -> None:
             rate = run.recipe.learning_rate(run.step - 1)
             rows.append([run.step, f"{run.seconds:.0f}", f"{np.mean(losses):.4f}", f"{rate:.4f}"])
             losses.clear()
+        if run.step in args.keep:
+            run.save_weights(args.state / f"weights-{run.step}.safetensors")
         if time.monotonic() - saved > args.save_every or run.step == args.steps:
             run.save(args.state)
             _append(args.state / "log.csv", rows)

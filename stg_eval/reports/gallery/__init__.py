@@ -24,6 +24,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from stg_eval.reports.gallery.seen import seen
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
@@ -61,7 +62,9 @@ def page_of(results: Sequence[Results], store_root: Path, folder: Path) -> str:
     runs = [_run(one, shelf, store_of(one, store_root)) for one in results]
     data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
+    opening = seen(results)
     return template.render(
+        seen=opening and {"sentence": opening[0], "picture": _safe(to_html(opening[1], whiskers=True))},
         title=" · ".join(run_title(one) for one in results),
         runs=[_numbers(one) for one in results],
         paper=[_safe(to_html(table)) for table in paper_tables(results)],
