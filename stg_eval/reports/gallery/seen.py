@@ -20,7 +20,7 @@ def seen(results: Sequence[Results]) -> tuple[str, Table] | None:
     if len(results) < 2 or len(asked) > 1 or len(names := next(iter(asked))) != 2:
         return None
     baseline, variant = names
-    columns, rows = [], [list[Cell]() for _ in results]
+    columns, rows = list[Column](), [list[Cell]() for _ in results]
     for column in results[0].columns:
         cells = [_difference(run, str(variant), column) for run in results]
         if all(cell.low for cell in cells) and len(columns) < SHOWN:
