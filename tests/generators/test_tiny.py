@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from stg_eval.datasets import sprites
 from stg_eval.generators.tiny import weak
-from stg_eval.generators.tiny.card import CARD, MODEL, WEAK, WEIGHTS, Tiny
+from stg_eval.generators.tiny.card import CARD, MODEL, Tiny
 from stg_eval.generators.tiny.generator import TinyGenerator
 from stg_eval.generators.tiny.model import TinyDiT
+from stg_eval.generators.tiny.weights import WEAK, WEIGHTS
 from stg_eval.metrics import sprites_c3d
 from stg_eval.types import Case, Guidance, Request, StgEvalError
 

@@ -5,24 +5,14 @@ Another one, unfinished, ships beside it: weak.py.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stg_eval.generators.guidance.layers import LayerMap, stack
 from stg_eval.generators.model import Generator, Model, ModelCard, Preset
+from stg_eval.generators.tiny.weights import EMBEDDED, WEIGHTS, embedded
 from stg_eval.types import Guidance, JSONValue, StgEvalError
-
-WEIGHTS, WEAK = (Path(__file__).with_name(name) for name in ("tiny.safetensors", "weak.safetensors"))
-
-
-def embedded(path: Path) -> str:
-    """Name a checkpoint that ships with the package, as requests and `auto[...]` have it."""
-    return f"embedded@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-
-
-EMBEDDED = {embedded(path): path for path in (WEIGHTS, WEAK)}
 
 CARD = ModelCard(
     name="tiny",

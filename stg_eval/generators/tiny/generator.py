@@ -19,8 +19,8 @@ from stg_eval.generators.guidance.layers import LayerMap
 from stg_eval.generators.guidance.views import one_step
 from stg_eval.generators.loading import pinned
 from stg_eval.generators.model import to_uint8, torch_dtype
-from stg_eval.generators.tiny.card import EMBEDDED
 from stg_eval.generators.tiny.model import TinyConfig, TinyDiT
+from stg_eval.generators.tiny.weights import EMBEDDED
 from stg_eval.types import Case, Request, StgEvalError
 
 

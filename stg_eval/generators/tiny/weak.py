@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stg_eval.generators.model import Preset
-from stg_eval.generators.tiny.card import CARD, MODEL, WEAK, embedded
+from stg_eval.generators.tiny.card import CARD, MODEL
+from stg_eval.generators.tiny.weights import WEAK, embedded
 from stg_eval.types import Guidance
 
 PRESETS = {  # MODEL_CARD.md
     "none": Preset(Guidance.parse("none")),
-    "cfg": Preset(Guidance.parse("cfg3")),
-    "stg": Preset(Guidance.parse("cfg3+stg-a[5]t0.5")),
+    "cfg": Preset(Guidance.parse("cfg2")),
+    "stg": Preset(Guidance.parse("cfg2+stg-a[5]t1")),
 }
 
 MODEL = replace(
