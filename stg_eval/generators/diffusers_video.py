@@ -14,6 +14,7 @@ import numpy as np
 
 from stg_eval.generators.loading import enough_memory, open_pipeline, pinned, place
 from stg_eval.generators.model import Model, to_uint8
+from stg_eval.generators.speed import hasten
 from stg_eval.types import JSONValue, Request, StgEvalError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class DiffusersModel(Model):
         """See `Model.load`."""
         with enough_memory(weights, device, settings):
             pipeline = self.open(dtype=dtype, weights=weights, settings=settings)
+            hasten([getattr(pipeline, name) for name in self.denoisers], self.layer_map, settings)
             place(pipeline, device, settings)
         return PipelineGenerator(pipeline, self, device)
 
@@ -161,6 +163,7 @@ class PipelineGenerator:
                 pipeline = self.model.open(
                     dtype=request.dtype, weights=pinned(weights), settings=dict(request.settings)
                 )
+                hasten(self._denoisers(pipeline), self.model.layer_map, dict(request.settings))
                 self.weaker = weights, [one.to(self.device) for one in self._denoisers(pipeline)]
         return self.weaker[1]
 

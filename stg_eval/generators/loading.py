@@ -11,12 +11,15 @@ from typing import Any
 
 from stg_eval.generators.model import torch_dtype
 from stg_eval.generators.random_weights import is_random, seeded
+from stg_eval.generators.speed import SPEED_SETTINGS
 from stg_eval.types import JSONValue, StgEvalError
 
-MEMORY_SETTINGS: dict[str, JSONValue] = {"offload": "none", "vae_tiling": False}
-"""Settings of diffusers models: offload "none", "model" (whole networks wait on the CPU) or "sequential" (every layer
-does: least memory, slowest); vae_tiling, where the VAE can, decodes in overlapping tiles, which changes pixels
-slightly."""
+MEMORY_SETTINGS: dict[str, JSONValue] = {"offload": "none", "vae_tiling": False, **SPEED_SETTINGS}
+"""Settings of diffusers models: offload "none", "model" (whole networks wait on the CPU), "group" (blocks of a network
+do, each brought in for itself) or "sequential" (every layer does: least memory, slowest); vae_tiling, where the VAE
+can, decodes in overlapping tiles, which changes pixels slightly. (Slicing a VAE's batch would do nothing: clips are
+decoded one at a time.)"""
+OFFLOADS = ("none", "model", "group", "sequential")
 
 
 def open_pipeline(
@@ -85,14 +88,21 @@ def place(pipeline: Any, device: str, settings: Mapping[str, JSONValue]) -> None
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise StgEvalError("this machine has no CUDA device; leave out --device or give --device cpu")
     offload = settings.get("offload", "none")
-    if offload not in ("none", "model", "sequential"):
-        raise StgEvalError(f"offload is none, model or sequential, not {offload!r}")
+    if offload not in OFFLOADS:
+        raise StgEvalError(f"offload is {', '.join(OFFLOADS[:-1])} or {OFFLOADS[-1]}, not {offload!r}")
     if offload != "none" and device == "cpu":
         raise StgEvalError(f"offload={offload} moves networks between CPU and GPU; leave it out on the CPU")
     if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
+    elif offload == "group":
+        # Nothing is brought in ahead: weak passes call blocks in another order than the strong one. A VAE stays, since
+        # what decodes is not the call that would bring it in.
+        stay = [name for name in pipeline.components if "vae" in name]
+        pipeline.enable_group_offload(
+            torch.device(device), offload_type="block_level", num_blocks_per_group=1, exclude_modules=stay
+        )
     else:
         pipeline.to(device)
     if settings.get("vae_tiling"):

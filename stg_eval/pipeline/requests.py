@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stg_eval.generators import ModelCard
+from stg_eval.generators import ModelCard, speed
 from stg_eval.pipeline.settings import REQUEST_SETTINGS
 from stg_eval.storage.walk import visible_files
 from stg_eval.types import Case, Guidance, JSONValue, Request, StgEvalError
@@ -50,7 +50,7 @@ def make_requests(
     field, what = _NEEDS[card.task]
     shared: dict[str, Any] = {name: getattr(card, name) for name in REQUEST_SETTINGS}
     shared |= {"model": card.name, "weights": weights, "guidance": guidance}
-    shared["settings"] = tuple(sorted(settings.items()))
+    shared["settings"] = tuple(sorted(speed.unsaid(settings).items()))
     requests = []
     for case, seed in pairs:
         if getattr(case, field) in (None, ""):

@@ -312,7 +312,7 @@ def test_a_request_that_cannot_be_met_is_refused(
         ({"weights": "random-weights(tiny)"}, r"random-weights\(seed=0\)"),
         ({"weights": "genmo/no-such-checkpoint@" + "0" * 40}, "not on this machine and could not be fetched"),
         ({"dtype": "int8"}, "dtype is one of float32"),
-        ({"settings": {"offload": "disk"}}, "offload is none, model or sequential"),
+        ({"settings": {"offload": "disk"}}, "offload is none, model, group or sequential"),
         ({"settings": {"offload": "model"}}, "leave it out on the CPU"),
         ({"device": "cuda"}, "no CUDA device"),
     ],

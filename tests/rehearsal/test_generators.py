@@ -72,3 +72,13 @@ def test_every_method_runs_on_the_device(
 ) -> None:
     request = small_request("tiny", guidance)
     np.testing.assert_array_equal(rehearse(request), on_cpu(request))
+
+
+@pytest.mark.parametrize(
+    "name", ["ltx", *(pytest.param(n, marks=pytest.mark.rehearsal) for n in ("svd", "mochi", "wan"))]
+)
+def test_blocks_that_are_brought_in_one_by_one_make_the_same_clip(
+    small_request: Make, rehearse: Rehearse, on_cpu: Callable[[Request], np.ndarray], name: str
+) -> None:
+    frames = rehearse(small_request(name, "stg", offload="group"))
+    assert np.abs(frames.astype(int) - on_cpu(small_request(name, "stg"))).max() <= 1

@@ -250,6 +250,22 @@ class _Device:
         pass
 
 
+def _set_data(self: torch.Tensor, value: torch.Tensor) -> None:
+    """x.data = y, where the one lies on a device and the other does not: below Python they are unlike."""
+    if isinstance(self, Pretended) == isinstance(value, Pretended):
+        if isinstance(self, Pretended):
+            self.inner, self.where = value.inner, value.where
+        else:
+            DATA.__set__(self, value)
+        return
+    if isinstance(self, torch.nn.Parameter):
+        value = torch.nn.Parameter(value.detach(), self.requires_grad)
+    torch.utils.swap_tensors(self, value)
+
+
+DATA = torch._C.TensorBase.data
+
+
 @contextlib.contextmanager
 def pretend(devices: int = 1) -> Iterator[Gpus]:
     """Within the context, this process has that many CUDA devices."""
@@ -282,6 +298,7 @@ def pretend(devices: int = 1) -> Iterator[Gpus]:
     with contextlib.ExitStack() as stack:
         for name, value in replaced.items():
             stack.enter_context(patch.object(torch.cuda, name, value))
+        stack.enter_context(patch.object(torch.Tensor, "data", property(DATA.__get__, _set_data), create=True))
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         lifts = torch._C._only_lift_cpu_tensors()
