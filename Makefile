@@ -1,6 +1,7 @@
 # make demo   the whole job on the embedded models: install, generate, score, report (ARGS=--open shows the page)
 # make test   the tests        make sweep  the slow ones     make lint   ruff, mypy, import floors
 # make docs   the documentation, in build/site       make rehearsal   the models and metrics on a pretended GPU
+# make gpu    tests and benchmarks that need a GPU
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -10,7 +11,7 @@ ON_ONE_LINE = 2>&1 | tee -a .venv/install.log | { cut -c1-79 | while read -r lin
 	printf '\r\033[K'; }; [ $${PIPESTATUS[0]} = 0 ] || { cat .venv/install.log >&2; exit 1; }
 SHELL := /bin/bash
 
-.PHONY: demo test sweep rehearsal lint docs clean
+.PHONY: demo test sweep rehearsal gpu lint docs clean
 
 demo: .venv/installed
 	@$(BIN)/stg-eval run --suite demo --model tiny-weak,tiny --limit 96 --set num_inference_steps=8 --output runs/demo $(ARGS)
@@ -25,6 +26,9 @@ sweep: .venv/installed
 rehearsal: .venv/installed
 	$(BIN)/python -m pytest -m rehearsal tests/rehearsal $(ARGS) & \
 	$(BIN)/python -m pytest -p on_pretended_gpu tests/metrics $(ARGS); metrics=$$?; wait $$! && exit $$metrics
+
+gpu: .venv/installed
+	@$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
