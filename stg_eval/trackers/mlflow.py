@@ -51,7 +51,7 @@ def start(group: str, name: str, config: Config, output: str | None, resume: boo
     client = MlflowClient(address or get_tracking_uri())
     known = client.get_experiment_by_name(group)
     experiment = known.experiment_id if known else client.create_experiment(group, artifact_location=artifacts)
-    same = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1) if resume else []
+    same = client.search_runs([experiment], f'attributes.run_name = "{name}"', max_results=1) if resume else []
     run_id = same[0].info.run_id if same else client.create_run(experiment, run_name=name).info.run_id
     if not same:
         params = [Param(key, str(value)[:6000]) for key, value in config.items() if value is not None]

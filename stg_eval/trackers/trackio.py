@@ -39,7 +39,8 @@ def start(group: str, name: str, config: Config, output: str | None, resume: boo
     """See `stg_eval.trackers.TRACKERS`."""
     if output:
         folder = str(folder_of(output))
-        if "trackio" in sys.modules and Path(sys.modules["trackio"].utils.TRACKIO_DIR) != Path(folder):
+        imported = sys.modules.get("trackio")
+        if imported and Path(imported.utils.TRACKIO_DIR) != Path(folder):
             raise StgEvalError(
                 "trackio, which this program has imported, keeps one folder; set TRACKIO_DIR before that"
             )
