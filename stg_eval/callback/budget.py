@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 
 CAREFUL = 1.25
-"""Costs are taken this many times as high as they were measured: other work on the machine comes and goes."""
+"""A pair is taken to cost so many times what the dearest cost: other work on the machine comes and goes."""
+CAREFUL_CLOSING = 2.0
+"""The same of what comes behind the pairs, which is small, and waits for disks and servers."""
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Budget:
         """Tell whether one more pair fits. The first of an evaluation may be as cheap as the cheapest was: the latest
         may have met a busy machine."""
         pair = self.cheapest if first else CAREFUL * self.pair
-        return self.elapsed + pair + CAREFUL * self.closing <= self.seconds
+        return self.elapsed + pair + CAREFUL_CLOSING * self.closing <= self.seconds
 
     def start(self) -> None:
         """Begin to measure a part."""
@@ -55,4 +57,4 @@ class Budget:
     def began(self) -> None:
         """Take what it cost to begin the tracker's run for what it will cost to go on with it: it will rather be less,
         and must not keep the first evaluation from finding out."""
-        self.closing += min(time.perf_counter() - self._mark, self.seconds / 2 - self.closing)
+        self.closing += max(0.0, min(time.perf_counter() - self._mark, self.seconds / 4 - self.closing))
