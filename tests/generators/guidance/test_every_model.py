@@ -17,6 +17,8 @@ from stg_eval.types import StgEvalError
 from .conftest import MODELS  # type: ignore[import-not-found]
 
 Bench = Any
+LIKE_ANOTHER = ("cogvideox-i2v", "wan22-i2v", "ltx23")
+NAMES = [pytest.param(name, marks=pytest.mark.sweep) if name in LIKE_ANOTHER else name for name in MODELS]
 METHODS = {name: ("stg-a", "stg-r") if name in ("ltx2", "ltx23") else tuple(SKIPS) for name in MODELS}
 """LTX-2 has two streams, which attention-input and SEG do not know."""
 
@@ -40,7 +42,7 @@ def plain() -> Callable[[str, Bench], Any]:
     return lambda name, model: made.get(name) or made.setdefault(name, model.trajectory(3))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_weighs_nothing_or_never_acts_is_bit_equal_to_plain_cfg(
     bench: Callable[..., Bench], plain: Callable[..., Any], name: str
 ) -> None:
@@ -49,7 +51,7 @@ def test_what_weighs_nothing_or_never_acts_is_bit_equal_to_plain_cfg(
     assert model.guided(f"cfg3{weightless}{terms(model, name, '@s5-9')}").equals(plain(name, model))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_outside_every_window_a_step_is_bit_equal_to_cfg_s_on_the_same_latents(
     bench: Callable[..., Bench], plain: Callable[..., Any], name: str
 ) -> None:
@@ -61,7 +63,7 @@ def test_outside_every_window_a_step_is_bit_equal_to_cfg_s_on_the_same_latents(
     assert not torch.equal(found.outputs[1], cfg.outputs[1])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_weak_pass_computes_what_lies_behind_its_layer_alone(bench: Callable[..., Bench], name: str) -> None:
     """Two steps: the weak passes run no block before the skipped layer, each behind it once, and itself not at all."""
     model, place, calls = bench(name), 7, Counter()  # type: ignore[var-annotated]
@@ -86,7 +88,7 @@ def test_a_weak_pass_computes_what_lies_behind_its_layer_alone(bench: Callable[.
     assert [calls[path] - cfg for path in paths] == [0] * (behind + 1) + [steps] * (len(paths) - behind - 1)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_layer_that_a_model_does_not_have_is_one_line_that_names_it(bench: Callable[..., Bench], name: str) -> None:
     model = bench(name)
     beyond = layer(model, len(model.model.layer_map.layers(model.denoiser)))
