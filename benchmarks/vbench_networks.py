@@ -36,7 +36,7 @@ class Files:
     def checkpoint(self, row: weights.Weight) -> weights.Checkpoint:
         path = self.folder / row.name / row.file
         if not path.exists():
-            path.parent.mkdir()
+            path.parent.mkdir(exist_ok=True)
             torch.manual_seed(0)
             print(f"drawing {row.name}", file=sys.stderr)
             MAKERS[row.name](path)
