@@ -166,7 +166,7 @@ class Worker:
         middle = len(batch) // 2
         if full and not middle:
             raise StgEvalError(
-                "one clip does not fit in memory; make it smaller with --set height=… width=… num_frames=…"
+                "one clip does not fit in memory; make it smaller: --set height=…, --set width=… or --set num_frames=…"
             )
         if not middle:
             return [SetAside(f"set aside: the model failed on it {TRIES} times ({failure})")]

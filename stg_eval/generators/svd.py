@@ -1,6 +1,6 @@
 """Stable Video Diffusion: image to video, with the paper's presets and their published values.
 
-`--set weights=stabilityai/stable-video-diffusion-img2vid@9cf024d5bfa8f56622af86c884f26a52f6676f2e num_frames=14`
+`--set weights=stabilityai/stable-video-diffusion-img2vid@9cf024d5bfa8f56622af86c884f26a52f6676f2e --set num_frames=14`
 takes the 14-frame checkpoint instead of -xt. Imports no torch.
 """
 
