@@ -19,6 +19,7 @@ from stg_eval import trackers as tracking
 from stg_eval.options import keywords
 from stg_eval.pipeline import export as exporting
 from stg_eval.pipeline import imported as importing
+from stg_eval.pipeline import memory
 from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
 from stg_eval.pipeline import sweep as sweeping
@@ -186,8 +187,10 @@ def views(**o: Unpack[options.Views]) -> list[Path]:
     for variant in plan.variants:
         request = plan.requests[variant.name][0]
         if generator is None:
+            device = _device(o["device"])
+            memory.check(plan, device)
             generator = generators.get(plan.card.name).load(
-                device=_device(o["device"]),
+                device=device,
                 dtype=plan.card.dtype,
                 weights=plan.card.weights,
                 settings=dict(request.settings),

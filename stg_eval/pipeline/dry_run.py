@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stg_eval import generators, weights
 from stg_eval.generators import ModelCard
-from stg_eval.pipeline import run
+from stg_eval.pipeline import memory, run
 from stg_eval.pipeline.plan import Plan
 from stg_eval.storage.store import Store
 from stg_eval.suites import open_dataset
@@ -54,6 +54,8 @@ def forecast(plan: Plan, store_path: Path) -> str:
         f"- Disk: about {pixels * bits / 8 / 1e9:,.2g} GB.",
         f"- Scored with: {', '.join(card.name for card in plan.cards)}; compared with {plan.baseline}.",
     ]
+    if peak := memory.forecast(plan):
+        lines.append(f"- {peak}")
     if any(variant.guidance.restart for variant in plan.variants):
         lines.append("- Restart runs part of its schedule again: these extra steps are not counted.")
     lines += [f"- Missing: {line}" for line in _missing(plan)] or ["- Missing: nothing."]

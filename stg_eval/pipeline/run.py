@@ -14,7 +14,7 @@ from stg_eval.executors import Executor
 from stg_eval.executors.loading import Loaded, load_available
 from stg_eval.executors.worker import Generate, Item, Setup
 from stg_eval.metrics import SetMetric
-from stg_eval.pipeline import estimates, pairs, score, totals
+from stg_eval.pipeline import estimates, memory, pairs, score, totals
 from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.status import Status
 from stg_eval.pipeline.work import Outcome, Work
@@ -52,6 +52,7 @@ def run(
     reference = _reference(plan)
     setup = _setup(plan, store_path, device, engine, reader, workers)
     with Store(store_path) as store, Status(output) as status:
+        _check_memory(plan, store, executors.driver_device(executor, device))
         with executors.start(executor, setup, loaded) as does:
             outcome = fill(plan, store, loaded, does, status)
             wanted = {card.name: loaded[card.name] for card in plan.metrics if card.needs_reference}
@@ -139,6 +140,7 @@ def run_shard(
     loaded: dict[str, Any] = dict(every)
     setup = _setup(plan, store_path, device, engine, reader, workers)
     with Store(store_path) as store, Status(None) as status, executors.start(executor, setup, loaded) as does:
+        _check_memory(plan, store, executors.driver_device(executor, device))
         outcome = fill(plan, store, loaded, does, status, (index, count))
     lines = [f"{key[:12]}: {problem}" for key, problem in outcome.missing.items()]
     lines += [f"{p['key'][:12]}, {p['metric']}: {p['problem']}" for p in outcome.problems]
@@ -201,6 +203,12 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
 def _setup(plan: Plan, store_path: Path, device: str, engine: str, reader: Reader, workers: int | None) -> Setup:
     names = tuple(card.name for card in plan.metrics)
     return Setup(store_path.resolve(), device, reader, plan.card, names, engine, workers)
+
+
+def _check_memory(plan: Plan, store: Store, device: str) -> None:
+    """Refuse what the GPU cannot hold, where there are clips to make; see `memory.check`."""
+    if device.startswith("cuda") and any(missing(plan, store).values()):
+        memory.check(plan, device)
 
 
 def fill(
