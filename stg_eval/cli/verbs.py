@@ -44,7 +44,8 @@ def run(wide: Wide = False, open_: Open = False, **given: Any) -> None:
 
     started = time.perf_counter()
     finished = api.run(**given)
-    print(f"Time: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    if finished.results:
+        print(f"Time: {time.perf_counter() - started:.0f} s", file=sys.stderr)
     _finish(finished, wide=wide, open_=open_)
 
 

@@ -59,9 +59,13 @@ class Table:
 
 def turned(table: Table) -> Table:
     """Turn a table: a row for each column and a column for each row."""
+    names = [
+        [f"`{text}`" if h == "Guidance" else text for h, text in zip(table.heads, row.labels, strict=True)]
+        for row in table.rows
+    ]
     return replace(
         table,
         heads=("",),
-        columns=tuple(" ".join(dict.fromkeys(row.labels)) for row in table.rows),
+        columns=tuple(" ".join(dict.fromkeys(labels)) for labels in names),
         rows=tuple(Row((name,), tuple(row.cells[i] for row in table.rows)) for i, name in enumerate(table.columns)),
     )

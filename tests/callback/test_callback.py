@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from stg_eval.callback import Evaluate, budget
 from stg_eval.callback.budget import CAREFUL, Budget
 from stg_eval.callback.untouched import digest, untouched
-from stg_eval.generators.tiny.card import WEIGHTS
 from stg_eval.generators.tiny.model import TinyDiT
+from stg_eval.generators.tiny.weights import WEIGHTS
 from stg_eval.storage import results
 from stg_eval.types import StgEvalError
 
