@@ -222,7 +222,7 @@ class Evaluate:
                 "problems": found.problems,
                 "notes": (
                     f"Training step {step}: {len(requests)} of {everything} pairs, as many as fitted into "
-                    f"{self._budget.seconds:g} s; their order is that of a digest.",
+                    f"{self._budget.seconds:g} s; their order is that of a digest",
                 ),
             }
         )
