@@ -104,7 +104,9 @@ def test_training_with_evaluations_is_the_training_without_them(
 
 
 def test_whatever_the_block_does_or_raises_everything_is_put_back(network: TinyDiT) -> None:
-    F.mse_loss(network(torch.randn(1, 3, 8, 16, 16), torch.rand(1), torch.tensor([3])), torch.zeros(())).backward()
+    F.mse_loss(
+        network(torch.randn(1, 3, 8, 16, 16), torch.rand(1), torch.tensor([3])), torch.zeros(1, 3, 8, 16, 16)
+    ).backward()
     before = _everything(network)
 
     def meddle() -> None:
@@ -236,7 +238,7 @@ def test_pipeline_in_training_keeps_its_scheduler(
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
     before, scheduler = _everything(pipeline.transformer), pipeline.scheduler
     timesteps = scheduler.timesteps.clone()
-    small = {"height": 64, "width": 64, "num_frames": 9, "num_inference_steps": 1}
+    small = {"height": 64, "width": 64, "num_frames": 9, "num_inference_steps": 2}
     clock.cost = 3.0
     evaluate = evaluating(
         pipeline, model="ltx", suite=tmp_path / "prompts.txt", seconds=5.0, settings=small,
