@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stg_eval import suites
-from stg_eval.executors.worker import Generate, Result, Task
+from stg_eval.executors.worker import IN_STORE, Generate, Result, Task
 from stg_eval.metrics.decoding import ClipOutcome
 from stg_eval.pipeline.dry_run import GPUS, UTILISATION
 from stg_eval.pipeline.plan import make_plan
@@ -83,7 +83,7 @@ def loop(count: int, batch: int) -> tuple[Idle, float]:
             suites.load("demo"), "tiny", seeds=count // 24, metric_names=["accuracy_sprites"], settings=settings
         )
         batches = _batches(plan, 1, 1)
-        items = [Item(key, store.path / clip_name(key), None) for key in batches]
+        items = [Item(key, IN_STORE, None) for key in batches]
         work = Work(store, {n: Named(n) for n in ("one", "two")}, batches=batches)  # type: ignore[dict-item]
         idle, start = Idle(store.path), time.process_time()
         with Status(None) as status:

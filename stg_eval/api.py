@@ -6,8 +6,10 @@ line that says what to do, for what cannot be done as asked; what is finished is
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -341,6 +343,8 @@ def _names(names: str | Sequence[object]) -> tuple[str, ...]:
 
 def _device(name: str) -> str:
     """Return `auto` resolved, and any other name tried out. Raises StgEvalError."""
+    if name == "cpu" or (name == "auto" and sys.platform == "linux" and not _gpu_driver()):
+        return "cpu"
     import torch
 
     if name == "auto":
@@ -353,3 +357,13 @@ def _device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise StgEvalError(f"--device {name} cannot be used ({reason}); see `stg-eval doctor`") from error
     return name
+
+
+def _gpu_driver() -> bool:
+    """Tell whether there is a driver without which torch finds no GPU (NVIDIA's, or AMD's), since torch itself takes
+    seconds to import."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True

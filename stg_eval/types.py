@@ -53,8 +53,10 @@ class Case:
                 f"case {self.id!r} has an image without image_sha256; give the file's digest, without which all images "
                 "would be taken for one"
             )
-        for text in (self.id, self.prompt, self.asked, self.negative_prompt, self.image or "", *self.tags):
-            check_text(text)
+        texts = (self.id, self.prompt, self.asked, self.negative_prompt, self.image or "", *self.tags)
+        if not "".join(texts).isascii():
+            for text in texts:
+                check_text(text)
 
     @property
     def wanted(self) -> str:
@@ -109,16 +111,21 @@ class Request:
             "settings": {name: PIXELLESS.get(name, value) for name, value in self.settings},
         }
 
-    @cached_property
+    @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        # A run has up to a hundred thousand requests that differ in case and seed alone: the rest is written once.
-        shared = [getattr(self, name) for name in _SHARED]
-        before, between, after = _around_case_and_seed(repr(self.settings), *shared)
-        text = f"{before}{self.case._conditions_as_json}{between}{self.seed:d}{after}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        # A run has up to a hundred thousand requests that differ in case and seed alone: the rest is written once. A
+        # cached_property would give each of them a dictionary.
+        known: str | None = getattr(self, "_key", None)
+        if known is None:
+            shared = [getattr(self, name) for name in _SHARED]
+            before, between, after = _around_case_and_seed(repr(self.settings), *shared)
+            text = f"{before}{self.case._conditions_as_json}{between}{self.seed:d}{after}"
+            known = hashlib.sha256(text.encode()).hexdigest()
+            object.__setattr__(self, "_key", known)
+        return known
 
-    @cached_property
+    @property
     def noise_seed(self) -> int:
         """Seed of this request's own random generator, 0 <= seed < 2**63.
 

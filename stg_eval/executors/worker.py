@@ -21,6 +21,8 @@ from stg_eval.storage.store import clip_name, damage
 from stg_eval.storage.video import Reader, write_video
 from stg_eval.types import Case, Clip, Request, StgEvalError
 
+IN_STORE = Path()
+
 TRIES = 3
 """How often a request may fail on its own before it is set aside."""
 
@@ -48,12 +50,13 @@ class Setup:
     """How many; None takes all there is room for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A clip to score."""
 
     key: str
     path: Path
+    """Of a clip in the store: IN_STORE, until it is to be scored."""
     case: Case | None
     sha256: str | None = None
     """Digest of its bytes when they were stored; None for a file whose bytes are its key."""

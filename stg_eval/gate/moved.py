@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy  # brings in scipy.stats, which is slow to import, when it is first used
 
 from stg_eval.gate.policy import MOVED, Policy
 from stg_eval.gate.snapshot import Snapshot

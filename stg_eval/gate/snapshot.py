@@ -87,7 +87,7 @@ def write(snapshot: Snapshot, path: Path) -> None:
     try:
         with atomic.replacing(path) as partial, zipfile.ZipFile(partial, "w") as file:
             _add(file, "header.json", json.dumps(header, indent=1, ensure_ascii=False).encode())
-            _add(file, "scores.csv", csv_text.of_frame(snapshot.scores).encode())
+            _add(file, "scores.csv", csv_text.of_frame(snapshot.scores))
             for number, extractor in enumerate(extractors):
                 buffer = io.BytesIO()
                 np.save(buffer, snapshot.features[extractor])

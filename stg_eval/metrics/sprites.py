@@ -6,9 +6,12 @@ difference stand beside it. All compare only with themselves.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +21,9 @@ from stg_eval.metrics.inception_score import inception_score, softmax
 from stg_eval.metrics.vbench import exact
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
+
+if TYPE_CHECKING:
+    from stg_eval.metrics.sprites_c3d import SpritesC3D
 
 VERSION = "v1"
 NUM_FEATURES, NUM_CLASSES = 64, 12
@@ -32,10 +38,16 @@ class SpritesExtractor:
     """The classifier's 64 features and 12 logits of a clip, [N, 76]: one vector serves all metrics that use it."""
 
     def __init__(self, device: str) -> None:
+        self.device = device
+        digest = hashlib.sha256(Path(__file__).with_name("sprites_c3d.safetensors").read_bytes()).hexdigest()
+        self.signature = f"sprites-c3d|{SIZE[0]}f|{SIZE[1]}|{digest[:8]}"
+
+    @cached_property
+    def network(self) -> SpritesC3D:
+        """Loaded for the first clip: a run that finds its scores in the store asks for the signature alone."""
         from stg_eval.metrics import sprites_c3d
 
-        self.network, self.device = sprites_c3d.load(device), device
-        self.signature = f"sprites-c3d|{SIZE[0]}f|{SIZE[1]}|{sprites_c3d.weights_sha256()[:8]}"
+        return sprites_c3d.load(self.device)
 
     def frame_indices(self, num_frames: int, fps: float) -> Sequence[int]:
         """Return all 8 frames of a sprite."""

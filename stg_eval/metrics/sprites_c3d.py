@@ -6,7 +6,6 @@ compare only with themselves. Trained by ``python -m stg_eval.generators.tiny.tr
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -57,8 +56,3 @@ def load(device: str = "cpu") -> SpritesC3D:
     network = SpritesC3D()
     network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return network.eval().requires_grad_(False).to(device)
-
-
-def weights_sha256() -> str:
-    """Return digest of the weight file, 64 hex digits; metric signatures include it."""
-    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()

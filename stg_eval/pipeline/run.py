@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +12,15 @@ import pandas as pd
 from stg_eval import executors
 from stg_eval.executors import Executor
 from stg_eval.executors.loading import Loaded, load_available
-from stg_eval.executors.worker import Generate, Item, Setup
-from stg_eval.metrics import SetMetric
+from stg_eval.executors.worker import IN_STORE, Generate, Item, Setup
+from stg_eval.metrics import MetricCard, SetMetric
 from stg_eval.pipeline import estimates, memory, pairs, score, totals
 from stg_eval.pipeline.plan import Plan, counting
 from stg_eval.pipeline.status import Status
 from stg_eval.pipeline.work import Outcome, Work
 from stg_eval.provenance import provenance
 from stg_eval.storage import csv_text, record, results
-from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord
+from stg_eval.storage.record import AskedFor, Missing, Problem, RunRecord, read_record
 from stg_eval.storage.results import Column, Estimate, Results
 from stg_eval.storage.store import Store, clip_name
 from stg_eval.storage.video import Reader
@@ -45,7 +45,7 @@ def run(
     for what stops the whole run; whatever was finished by then stays in the store, and the same command resumes.
     """
     executors.check(executor)
-    check_output(output, plan)
+    before = check_output(output, plan)
     every, unloaded = load_available((*plan.metrics, *plan.pairs), executors.driver_device(executor, device), engine)
     asked, plan = plan, plan.only(every)
     loaded: dict[str, Any] = {card.name: every[card.name] for card in plan.metrics}
@@ -60,7 +60,7 @@ def run(
         found = collect(plan, store, every, outcome, real, reader)
     cells = found.estimates + estimates.not_scored(unloaded, [variant.name for variant in plan.variants])
     columns = found.columns + tuple(estimates.missing_column(card) for card in asked.cards if card.name in unloaded)
-    record = describe(asked, store_path, device).model_copy(
+    record = describe(asked, store_path, device, before).model_copy(
         update={
             "missing": found.missing,
             "problems": found.problems,
@@ -96,8 +96,10 @@ def collect(
     every: name -> loaded metric. real: extractor signature -> features float32 [M, D] of the real clips.
     """
     paired: dict[str, Any] = {card.name: every[card.name] for card in plan.pairs}
-    table, without = _score_table(plan, store, every)
-    table, unlike = pairs.fill(table, pairs.with_baseline(table, plan.baseline, store.path), paired, store, reader)
+    there = store.present(list({r.key: None for requests in plan.requests.values() for r in requests}))
+    table, without = _score_table(plan, store, every, there)
+    partners = pairs.with_baseline(table, plan.baseline, store.path) if paired else []
+    table, unlike = pairs.fill(table, partners, paired, store, reader)
     cards = (*plan.metrics, *plan.pairs)
     shared: dict[str, Any] = {
         "baseline": plan.baseline,
@@ -110,7 +112,7 @@ def collect(
         estimates.columns(cards, every, cells),
         cells + totals.cells(table, plan.totals, **shared),
         table,
-        _missing(plan, _lost(plan, store, outcome)),
+        _missing(plan, _lost(plan, there, outcome)),
         (*_problems(plan, outcome, without), *_unlike(table, unlike)),
     )
 
@@ -147,33 +149,25 @@ def run_shard(
     return len(_batches(plan, index, count)), lines
 
 
-def check_output(output: Path, plan: Plan) -> None:
-    """Refuse before any work what would fail after it, and a folder that holds another run."""
+def check_output(output: Path, plan: Plan) -> RunRecord | None:
+    """Refuse before any work what would fail after it, and a folder that holds another run. Returns the record of an
+    earlier one of this plan."""
     results.check_writable(output)
     if not (output / "table.json").is_file():
-        return
+        return None
     try:
-        previous = results.load(output).run
-    except results.DamagedResults:  # this run writes it anew
-        return
+        previous = read_record((output / "run.json").read_bytes(), output)
+    except (OSError, ValueError):  # this run writes it anew
+        return None
     if (previous.suite, previous.model) != (plan.suite.name, plan.card.name):
         raise StgEvalError(
             f"{output} holds a run of {previous.suite} with {previous.model}; choose another folder with --output"
         )
+    return previous
 
 
-def missing(plan: Plan, store: Store) -> dict[str, list[Request]]:
-    """Map variant -> requests whose clip is not in the store; requests for one clip count once."""
-    found = {}
-    for variant in plan.variants:
-        requests = {r.key: r for r in plan.requests[variant.name]}
-        there = store.present(list(requests))
-        found[variant.name] = [request for key, request in requests.items() if key not in there]
-    return found
-
-
-def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
-    """Return everything that was asked for, and with what it was made."""
+def describe(plan: Plan, store_path: Path, device: str, before: RunRecord | None = None) -> RunRecord:
+    """Return everything that was asked for, and with what it was made; `before` is the record of an earlier run."""
     first = plan.requests[plan.baseline][0]
     return RunRecord(
         suite=plan.suite.name,
@@ -196,13 +190,19 @@ def describe(plan: Plan, store_path: Path, device: str) -> RunRecord:
         request=AskedFor(**{k: v for k, v in to_json(first).items() if k not in ("case", "guidance", "seed")}),
         expected=sum(len(r) for r in plan.requests.values()),
         store=str(store_path.resolve()),
-        provenance=provenance(device),
+        provenance=provenance(device, before.provenance if before else None),
     )
 
 
 def _setup(plan: Plan, store_path: Path, device: str, engine: str, reader: Reader, workers: int | None) -> Setup:
     names = tuple(card.name for card in plan.metrics)
     return Setup(store_path.resolve(), device, reader, plan.card, names, engine, workers)
+
+
+def missing(plan: Plan, store: Store) -> dict[str, int]:
+    """Map variant -> number of clips that are not in the store; requests for one clip count once."""
+    keys = {name: {r.key for r in requests} for name, requests in plan.requests.items()}
+    return {name: len(of_variant) - len(store.present(list(of_variant))) for name, of_variant in keys.items()}
 
 
 def _check_memory(plan: Plan, store: Store, device: str) -> None:
@@ -215,19 +215,23 @@ def fill(
     plan: Plan, store: Store, loaded: Loaded, executor: Executor, status: Status, shard: tuple[int, int] = (1, 1)
 ) -> Outcome:
     """Make the clips that the store lacks, and score all there are."""
-    wanted: dict[str, set[str]] = {}
     items: dict[str, Item] = {}
     batches = _batches(plan, *shard)
     for variant in plan.variants:
-        requests = plan.requests[variant.name]
-        for card in plan.metrics:
-            scored = plan.scored(card, variant.name)
-            wanted.setdefault(card.name, set()).update(r.key for r, yes in zip(requests, scored, strict=True) if yes)
-        for r in requests:
+        for r in plan.requests[variant.name]:
             if r.key in batches:
-                items.setdefault(r.key, Item(r.key, Path(f"{store.path}/{clip_name(r.key)}"), r.case))
-    work = Work(store, loaded, applies=lambda name, item: item.key in wanted[name], batches=batches)
+                items.setdefault(r.key, Item(r.key, IN_STORE, r.case))
+    some = {card.name: keys for card in plan.metrics if (keys := _scored_in_part(plan, card)) is not None}
+    work = Work(store, loaded, applies=lambda name, item: name not in some or item.key in some[name], batches=batches)
     return work.do(executor, _absent(store, batches), list(items.values()), status)
+
+
+def _scored_in_part(plan: Plan, card: MetricCard) -> set[str] | None:
+    """Return the keys of clips on which a metric is computed; None where it is on all of them, as most are."""
+    scored = {variant.name: plan.scored(card, variant.name) for variant in plan.variants}
+    if all(of_variant.all() for of_variant in scored.values()):
+        return None
+    return {r.key for name, wanted in scored.items() for r, yes in zip(plan.requests[name], wanted, strict=True) if yes}
 
 
 def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...]]:
@@ -247,7 +251,8 @@ def _batches(plan: Plan, index: int, count: int) -> dict[str, tuple[Request, ...
 
 def _absent(store: Store, batches: Mapping[str, tuple[Request, ...]]) -> list[Generate]:
     """Say what makes the clips that the store lacks. One that it once had comes back with its whole batch around it."""
-    there, recorded = store.present(list(batches)), store.recorded(list(batches))
+    there = store.present(list(batches))
+    recorded = store.recorded([key for key in batches if key not in there])
     tasks = []
     for batch in {id(batch): batch for batch in batches.values()}.values():
         absent = tuple(request for request in batch if request.key not in there)
@@ -268,7 +273,7 @@ def _reference(plan: Plan) -> Reference | None:
     return reference
 
 
-def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame, dict[str, set[str]]]:
+def _score_table(plan: Plan, store: Store, loaded: Loaded, there: Set[str]) -> tuple[pd.DataFrame, dict[str, set[str]]]:
     """Results.scores: a row for each clip that was asked for, in plan order. And metric -> keys of clips that are there
     and lack what should be there of it."""
     parts = []
@@ -276,17 +281,17 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
     for variant in plan.variants:
         requests = plan.requests[variant.name]
         keys = [r.key for r in requests]
-        there = store.present(keys)
+        tags = {words: csv_text.of_words(words) for words in {r.case.tags for r in requests}}
         part = pd.DataFrame(
             {
-                "variant": variant.name,
-                "case": [r.case.id for r in requests],
-                "prompt": [r.case.wanted for r in requests],
+                "variant": _texts([variant.name] * len(keys)),
+                "case": _texts([r.case.id for r in requests]),
+                "prompt": _texts([r.case.wanted for r in requests]),
                 "label": pd.array([r.case.label for r in requests], dtype="Int64"),
-                "tags": [csv_text.of_words(r.case.tags) for r in requests],
+                "tags": _texts([tags[r.case.tags] for r in requests]),
                 "seed": [r.seed for r in requests],
-                "key": keys,
-                "file": [clip_name(key) if key in there else "" for key in keys],
+                "key": _texts(keys),
+                "file": _texts([clip_name(key) if key in there else "" for key in keys]),
             }
         )
         for card in plan.metrics:
@@ -305,6 +310,11 @@ def _score_table(plan: Plan, store: Store, loaded: Loaded) -> tuple[pd.DataFrame
     return counting(plan.suite).kept(pd.concat(parts, ignore_index=True)), without
 
 
+def _texts(texts: list[str]) -> Any:
+    """Return a column of text that shares its strings with the plan."""
+    return pd.array(texts, dtype=pd.StringDtype("python", na_value=np.nan))  # type: ignore[call-overload]
+
+
 def _unlike(table: pd.DataFrame, problems: Mapping[tuple[int, str], str]) -> list[Problem]:
     """Of pairs that have no value."""
     rows = list(table[["variant", "case", "seed", "key"]].itertuples(index=False, name=None))
@@ -314,12 +324,11 @@ def _unlike(table: pd.DataFrame, problems: Mapping[tuple[int, str], str]) -> lis
     ]
 
 
-def _lost(plan: Plan, store: Store, outcome: Outcome) -> dict[str, str]:
+def _lost(plan: Plan, there: Set[str], outcome: Outcome) -> dict[str, str]:
     """Map key -> why, for every clip that was asked for and is not there: what was expected less what there is."""
-    keys = list({r.key: None for requests in plan.requests.values() for r in requests})
-    there = store.present(keys) - outcome.missing.keys()
     gone = "its file went from the store while the run went on; run the same command again"
-    return {key: outcome.missing.get(key, gone) for key in keys if key not in there}
+    keys = {r.key: None for requests in plan.requests.values() for r in requests}
+    return {key: outcome.missing.get(key, gone) for key in keys if key not in there or key in outcome.missing}
 
 
 def _missing(plan: Plan, problems: dict[str, str]) -> tuple[Missing, ...]:

@@ -29,6 +29,9 @@ CHUNK = 32
 """Clips scored in one go. Chunks are cut from the whole list, done or not: a resumed run extracts features in the same
 batches as an uninterrupted one, and gets the same bits."""
 
+CHUNKS = 16
+"""Chunks that the store is asked about at once."""
+
 log = logging.getLogger(__name__)
 
 
@@ -76,19 +79,21 @@ class Work:
         for key in to_make:
             todo[chunk_of[key]] += 1
 
-        def score(i: int) -> None:
-            """Put up what is to be scored of a chunk whose clips are all made, or close it."""
-            tasks = self._scoring(chunks[i])
-            todo[i] = sum(len(task.items) for task in tasks)
-            ready.extend(tasks)
-            if not tasks:
-                problems[i] |= self._undefined(chunks[i])
-                status.scored(len(chunks[i]))
+        def score(*some: int) -> None:
+            """Put up what is to be scored of chunks whose clips are all made, or close them."""
+            known = self._known([item.key for i in some for item in chunks[i]])
+            for i in some:
+                tasks = self._scoring(chunks[i], known)
+                todo[i] = sum(len(task.items) for task in tasks)
+                ready.extend(tasks)
+                if not tasks:
+                    problems[i] |= self._undefined(chunks[i], known)
+                    status.scored(len(chunks[i]))
 
         status.start(to_make=len(to_make), to_score=len(items))
-        for i, waiting in enumerate(todo):
-            if not waiting:
-                score(i)
+        there = [i for i, waiting in enumerate(todo) if not waiting]
+        for start in range(0, len(there), CHUNKS):
+            score(*there[start : start + CHUNKS])
         with status.stopping():
             for task, result in executor.run(ready):
                 if isinstance(task, Generate):
@@ -125,30 +130,34 @@ class Work:
                 self._outcome.missing[request.key] = str(clip)
         self._store.add_clips(clips)
 
-    def _scoring(self, chunk: Sequence[Item]) -> list[ScoreTask]:
-        """Return groups of items that lack the same metrics: what has nothing missing is not even opened."""
-        there = self._locate([i for i in chunk if i.key not in self._tried and i.key not in self._outcome.missing])
-        keys = [item.key for item in there]
-        self._tried.update(keys)
-        done: dict[str, set[str]] = {}
-        for name, metric in self._loaded.items():
-            done[name] = (
-                self._store.with_features(keys, metric.extractor.signature)
-                if isinstance(metric, SetMetric)
-                else set(self._store.scores(keys, metric.signature))
-            )
+    def _known(self, keys: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Map metric -> key -> its score in the store, nan where it is not defined; 0 where there are features."""
+        return {
+            name: dict.fromkeys(self._store.with_features(keys, metric.extractor.signature), 0.0)
+            if isinstance(metric, SetMetric)
+            else self._store.scores(keys, metric.signature)
+            for name, metric in self._loaded.items()
+        }
+
+    def _scoring(self, chunk: Sequence[Item], known: Mapping[str, Mapping[str, float]]) -> list[ScoreTask]:
+        """Return groups of items that lack the same metrics: what has nothing missing is not even looked for."""
 
         def lacking(item: Item) -> tuple[str, ...]:
-            return tuple(n for n in self._loaded if item.key not in done[n] and self._applies(n, item))
+            return tuple(n for n in self._loaded if item.key not in known[n] and self._applies(n, item))
 
+        untried = (i for i in chunk if i.key not in self._tried and i.key not in self._outcome.missing)
+        there = self._locate([item for item in untried if lacking(item)])
+        self._tried.update(item.key for item in there)
         groups = groupby(sorted(there, key=lacking), key=lacking)
-        return [ScoreTask(tuple(group), names) for names, group in groups if names]
+        return [ScoreTask(tuple(group), names) for names, group in groups]
 
     def _locate(self, items: Sequence[Item]) -> list[Item]:
         """Return those items that are there; of clips in the store with the digest that their bytes should have."""
         stored = self._store.clips([item.key for item in items if item.key in self._batches])
         return [
-            replace(item, sha256=stored[item.key].sha256) if item.key in stored else item
+            replace(item, path=self._store.path / stored[item.key].file, sha256=stored[item.key].sha256)
+            if item.key in stored
+            else item
             for item in items
             if item.key in stored or item.key not in self._batches
         ]
@@ -183,12 +192,11 @@ class Work:
         self._store.add_results(scores, features)
         return again
 
-    def _undefined(self, chunk: Sequence[Item]) -> dict[tuple[str, str], str]:
+    def _undefined(self, chunk: Sequence[Item], known: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], str]:
         """Map (key, metric) -> why, for scores that are nan. The store has them, whichever run found them."""
-        out: dict[tuple[str, str], str] = {}
-        for name, metric in self._loaded.items():
-            if not isinstance(metric, SetMetric):
-                wanted = [item.key for item in chunk if self._applies(name, item)]
-                found = self._store.scores(wanted, metric.signature)
-                out |= {(key, name): "not defined for this clip" for key, v in found.items() if math.isnan(v)}
-        return out
+        return {
+            (item.key, name): "not defined for this clip"
+            for name, values in known.items()
+            for item in chunk
+            if math.isnan(values.get(item.key, 0.0)) and self._applies(name, item)
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain, count
@@ -37,12 +38,18 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with lock.held(out / ".lock", "give another --output", wait=True), atomic.renewing(out) as new:
+        with (
+            lock.held(out / ".lock", "give another --output", wait=True),
+            atomic.renewing(out) as new,
+            ThreadPoolExecutor(1) as beside,
+        ):
             atomic.sweep(out / "clips")
-            atomic.write(new / "index.html", page_of(results, store_root, out))
             named = list(zip(_names(results), results, strict=True))
+            # Drawing is Python's work, and the page's clips are decoded by libav meanwhile.
+            drawn = beside.submit(_write_figures, named, store_root, new / "figures")
+            atomic.write(new / "index.html", page_of(results, store_root, out))
             _write_tables(named, new / "tables")
-            _write_figures(named, store_root, new / "figures")
+            drawn.result()
     except OSError as error:
         raise StgEvalError(f"cannot write the report to {out} ({error.strerror}); the one before stays") from error
     return out / "index.html"

@@ -48,9 +48,9 @@ class Counting:
         The first clips of a case are those in VBench's order, which sorts file names: sample 0, 1, 10, 11, ..., 19, 2,
         20, ... A case with fewer clips that pass keeps those it has.
         """
-        index = (scores["seed"] - scores["seed"].min()).astype(str) + ".mp4"
         for metric, most in self.keep.items():
             if metric in scores:
+                index = (scores["seed"] - scores["seed"].min()).astype(str) + ".mp4"
                 passed = scores.assign(_index=index)[scores[self.filters[metric]] == 1].sort_values("_index")
                 kept = passed.groupby(["variant", "case"], sort=False).head(most).index
                 scores = scores.assign(**{metric: scores[metric].where(scores.index.isin(kept))})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy  # brings in scipy.stats, which is slow to import, when it is first used
+import scipy  # brings in scipy.special when it is first used; scipy.stats, with the same functions, takes a second
 from numpy.typing import ArrayLike
 
 from stg_eval.statistics.nouns import SEED, Difference, Interval, cluster_codes
@@ -92,12 +92,12 @@ def _bootstrap_interval(sums: np.ndarray, counts: np.ndarray, level: float, seed
     rng = np.random.default_rng(seed)
     means = np.empty(RESAMPLES)
     equal = bool((counts == counts[0]).all())
-    for part in chunks(RESAMPLES, groups):
+    for part in chunks(RESAMPLES, groups, 250_000):  # they stay in the processor's cache
         chosen = rng.integers(groups, size=(part.stop - part.start, groups))
         drawn = counts[0] * groups if equal else counts[chosen].sum(axis=1)
         means[part] = sums[chosen].sum(axis=1) / drawn
-    t = scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
-    tail = scipy.stats.norm.cdf(-math.sqrt(groups / (groups - 1)) * t)
+    t = scipy.special.stdtrit(groups - 1, 0.5 + level / 2)
+    tail = scipy.special.ndtr(-math.sqrt(groups / (groups - 1)) * t)
     low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
 
@@ -112,13 +112,15 @@ def sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
     rng = np.random.default_rng(seed)
     hits = 0
     for part in chunks(SIGN_FLIPS, groups):
-        flips = rng.integers(2, size=(part.stop - part.start, groups), dtype=np.int8)
-        hits += int((np.abs(sums.sum() - 2 * (flips @ sums)) >= reached).sum())
+        # The product makes them 8 times as large. Fours: four are drawn together, and what is left of the last is lost.
+        for rows in chunks(part.stop - part.start, groups, 400_000, multiple=4):
+            flips = rng.integers(2, size=(rows.stop - rows.start, groups), dtype=np.int8)
+            hits += int((np.abs(sums.sum() - 2 * (flips @ sums)) >= reached).sum())
     return (1 + hits) / (1 + SIGN_FLIPS)
 
 
-def chunks(total: int, width: int) -> Iterator[slice]:
-    """Cut the work into slices of about four million numbers, so that memory is bounded for any number of clusters."""
-    step = max(1, 4_000_000 // max(width, 1))
+def chunks(total: int, width: int, numbers: int = 4_000_000, multiple: int = 1) -> Iterator[slice]:
+    """Cut the work into slices of about so many numbers, so that memory is bounded for any number of clusters."""
+    step = max(1, numbers // max(width, 1) // multiple) * multiple
     for start in range(0, total, step):
         yield slice(start, min(start + step, total))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy  # brings in scipy.stats, which is slow to import, when it is first used
+import scipy  # brings in scipy.special, which is slow to import, when it is first used
 from numpy.typing import ArrayLike
 
 
@@ -25,11 +25,11 @@ def share_interval(hits: np.ndarray, counts: np.ndarray, level: float) -> tuple[
     variance = _covariance(hits, hits, counts)
     n_effective = float(groups)
     if variance > 0:
-        few = scipy.stats.t.ppf(0.5 + level / 2, n - 1) / scipy.stats.t.ppf(0.5 + level / 2, groups - 1)
+        few = scipy.special.stdtrit(n - 1, 0.5 + level / 2) / scipy.special.stdtrit(groups - 1, 0.5 + level / 2)
         n_effective = min(n, share * (1 - share) / variance * few**2)
     effective_hits, tail = share * n_effective, (1 - level) / 2
-    low = scipy.stats.beta.ppf(tail, effective_hits, n_effective - effective_hits + 1) if share > 0 else 0.0
-    high = scipy.stats.beta.isf(tail, effective_hits + 1, n_effective - effective_hits) if share < 1 else 1.0
+    low = scipy.special.betaincinv(effective_hits, n_effective - effective_hits + 1, tail) if share > 0 else 0.0
+    high = scipy.special.betainccinv(effective_hits + 1, n_effective - effective_hits, tail) if share < 1 else 1.0
     return float(low), float(high)
 
 
@@ -57,7 +57,9 @@ def mcnemar(values: ArrayLike, baseline_values: ArrayLike) -> float:
     """Compute McNemar's exact two-sided p-value of paired 0/1 scores [n]: a binomial test of the discordant pairs."""
     values, baseline_values = np.asarray(values), np.asarray(baseline_values)
     wins, losses = int((values > baseline_values).sum()), int((values < baseline_values).sum())
-    return float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    fewer = min(wins, losses)
+    at_most = scipy.special.betaincc(fewer + 1, max(wins, losses), 0.5)  # P(X <= fewer), X binomial with p = 1/2
+    return min(1.0, 2 * float(at_most)) if wins + losses else 1.0
 
 
 def _covariance(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy  # brings in scipy.stats, which is slow to import, when it is first used
+import scipy  # brings in scipy.special, which is slow to import, when it is first used
 
 from stg_eval.statistics.nouns import SEED, Difference, Interval, cluster_codes
 from stg_eval.types import StgEvalError
@@ -84,7 +84,7 @@ def paired_set_difference(
         error = _jackknife_error(replicates)
         p_value = float(observed == 0)
         if error:
-            p_value = float(2 * scipy.stats.t.sf(abs(observed) / error, len(replicates) - 1))
+            p_value = float(2 * scipy.special.stdtr(len(replicates) - 1, -abs(observed) / error))
     return Difference(observed, low, high, p_value, len(features))
 
 
@@ -128,7 +128,7 @@ def _jackknife_error(replicates: Sequence[float]) -> float:
 def _jackknife(value: float, replicates: Sequence[float], level: float) -> tuple[float, float]:
     if len(replicates) < 2:
         return math.nan, math.nan
-    half = float(scipy.stats.t.ppf(0.5 + level / 2, len(replicates) - 1)) * _jackknife_error(replicates)
+    half = float(scipy.special.stdtrit(len(replicates) - 1, 0.5 + level / 2)) * _jackknife_error(replicates)
     return value - half, value + half
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy
+import scipy  # brings in scipy.special, which is slow to import, when it is first used
 from numpy.typing import ArrayLike
 
 from stg_eval.statistics.means import RESAMPLES, chunks, sign_flip_p_value
@@ -87,7 +87,7 @@ def _bootstrap(
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), size=part.stop - part.start)
         with np.errstate(invalid="ignore"):  # a resample may miss all clusters of a part that has few: nan, not counted
             totals[part] = (drawn @ sums) / (drawn @ counts) @ np.asarray(weights)
-    t = scipy.stats.t.ppf(0.5 + level / 2, fewest - 1)
-    tail = scipy.stats.norm.cdf(-math.sqrt(fewest / (fewest - 1)) * t)
+    t = scipy.special.stdtrit(fewest - 1, 0.5 + level / 2)
+    tail = scipy.special.ndtr(-math.sqrt(fewest / (fewest - 1)) * t)
     low, high = np.nanquantile(totals, (tail, 1 - tail))
     return float(low), float(high)

@@ -10,16 +10,20 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 import pandas as pd
 
 
-class _Lines(io.StringIO):
-    """Takes lines that end in CR LF, whose writer therefore quotes both; ends them in LF alone."""
+class _Lines(io.TextIOBase):
+    """Takes lines that end in CR LF, whose writer therefore quotes both; ends them in LF alone, as UTF-8."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def write(self, line: str) -> int:
-        return super().write(line.removesuffix("\r\n") + "\n")
+        return self._file.write((line.removesuffix("\r\n") + "\n").encode())
 
 
 def of_words(words: Iterable[str]) -> str:
@@ -34,13 +38,18 @@ def words(cell: str) -> list[str]:
 
 def of_rows(rows: Iterable[Sequence[object]]) -> str:
     """Return one line a row; None is an empty cell."""
-    lines = _Lines()
-    csv.writer(lines, lineterminator="\r\n").writerows(rows)
-    return lines.getvalue()
+    data = io.BytesIO()
+    csv.writer(_Lines(data), lineterminator="\r\n").writerows(rows)
+    return data.getvalue().decode()
 
 
-def of_frame(frame: pd.DataFrame) -> str:
-    """Return the columns' names, then one line a row, without the index; nan and None are empty cells."""
-    lines = _Lines()
-    frame.to_csv(lines, index=False, lineterminator="\r\n")
-    return lines.getvalue()
+def of_frame(frame: pd.DataFrame) -> bytes:
+    """Return the columns' names, then one line a row, without the index; nan and None are empty cells. UTF-8."""
+    data = io.BytesIO()
+    write_frame(frame, data)
+    return data.getvalue()
+
+
+def write_frame(frame: pd.DataFrame, file: BinaryIO) -> None:
+    """Write what `of_frame` returns: a large run has tens of megabytes, which need not be in memory."""
+    frame.to_csv(_Lines(file), index=False, lineterminator="\r\n", chunksize=1000)

@@ -81,18 +81,19 @@ def save(results: Results) -> Results:
         "columns": [asdict(c) for c in results.columns],
         "estimates": [asdict(e) for e in results.estimates],
     }
-    scores = csv_text.of_frame(results.scores).encode()
     cells = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
-    files = {
-        "scores.csv": FileDigest(sha256=_sha256(scores), rows=len(results.scores)),
-        "table.json": FileDigest(sha256=_sha256(cells), rows=len(results.estimates)),
-    }
-    record = results.run.model_copy(update={"format": RECORD_FORMAT, "files": files})
+    rows = {"scores.csv": len(results.scores), "table.json": len(results.estimates)}
     try:
         with atomic.renewing(results.path) as new:
-            (new / "run.json").write_bytes(record.to_json().encode())
-            (new / "scores.csv").write_bytes(scores)
+            with open(new / "scores.csv", "wb") as file:
+                csv_text.write_frame(results.scores, file)
             (new / "table.json").write_bytes(cells)
+            files = {}
+            for name, count in rows.items():
+                with open(new / name, "rb") as file:
+                    files[name] = FileDigest(sha256=_sha256(file), rows=count)
+            record = results.run.model_copy(update={"format": RECORD_FORMAT, "files": files})
+            (new / "run.json").write_bytes(record.to_json().encode())
     except OSError as error:
         raise StgEvalError(
             f"cannot write the results to {results.path} ({error.strerror}); mend that and run the same command again, "
@@ -170,7 +171,7 @@ def _files(path: Path) -> tuple[RunRecord, bytes, bytes]:
     refuse_newer(found["table.json"], path, FORMAT)
     run = read_record(found["run.json"], path)
     for name, file in run.files.items():
-        if _sha256(found.get(name, b"")) != file.sha256:
+        if _sha256(io.BytesIO(found.get(name, b""))) != file.sha256:
             raise _Changed(f"{name} is not the file that was written with this run")
     if _bytes(atomic.newest(path, "run.json")) != found["run.json"]:
         raise _Changed("run.json changes while it is read")
@@ -183,8 +184,8 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(file: io.BufferedReader | io.BytesIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unwritable(path: Path, error: OSError) -> StgEvalError:

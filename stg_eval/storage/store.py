@@ -46,12 +46,13 @@ CREATE TABLE scores (
 
 TURN = 60.0
 """Seconds that a writer waits for another's batch to be recorded."""
+_KEY = re.compile("[0-9a-f]{64}")
 CLIP_COLUMNS = ("sha256", "num_frames", "height", "width", "fps", "encoding", "seconds")
 
 
 def clip_name(key: str) -> str:
     """Say where a clip lies in its store. Raises StgEvalError for what is no key (a store may come from anywhere)."""
-    if not re.fullmatch("[0-9a-f]{64}", key):
+    if not _KEY.fullmatch(key):
         raise StgEvalError(f"the store holds a clip under {key!r}, which is no key of a request; it is damaged")
     return f"clips/{key[:2]}/{key}.mp4"
 
@@ -178,8 +179,9 @@ class Store:
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Return those keys that `clips` would give, without reading what is known of them."""
+        ours = {key: key for key in keys}  # of a large run, one copy of its keys is enough
         found = self._lookup("SELECT key, bytes FROM clips WHERE key IN ({})", keys)
-        return {key for key, size in found if self._size(clip_name(key)) == size}
+        return {ours[key] for key, size in found if self._size(clip_name(key)) == size}
 
     def set_aside(self, keys: Sequence[str]) -> None:
         """Take damaged clips out of use, so that the next run makes them again: the file gets the suffix .damaged. The
@@ -223,6 +225,7 @@ class Store:
         return {key for (key,) in self._lookup(query, keys, extractor)}
 
     def _lookup(self, query: str, keys: Sequence[str], *first: str) -> Iterator[tuple[Any, ...]]:
+        keys = sorted(keys)  # as the rows lie on the disk
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
             with self._explained():

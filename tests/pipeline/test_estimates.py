@@ -47,7 +47,7 @@ def finished(plan: Plan, folder: Path) -> Results:
                 for i, request in enumerate(plan.requests[variant.name])
             },
         )
-        table, _ = run._score_table(plan, store, loaded)
+        table, _ = run._score_table(plan, store, loaded, set())
         cells = estimates.cells(table, plan.metrics, loaded, store, {}, baseline="cfg", cluster="case", published={})
     features = estimates.features_record(plan.metrics, loaded, None)
     record = run.describe(plan, folder / "store", "cpu").model_copy(update={"features": features})

@@ -54,7 +54,7 @@ MOMENTS = {
 
 
 def stg_eval(folder: Path, *, die_in: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", DIE_IN, die_in] if die_in else [sys.executable, "-m", "stg_eval.cli"]
+    command = [sys.executable, *(("-c", DIE_IN, die_in) if die_in else ("-m", "stg_eval.cli"))]
     arguments = [*RUN, "--store", str(folder / "store"), "--output", str(folder / "run")]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=200, env=env, check=False)
@@ -73,6 +73,8 @@ def test_run_killed_at_five_moments_and_resumed_equals_uninterrupted_run(tmp_pat
         assert (killed / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
     assert resumed.stdout.replace(str(killed), "") == uninterrupted.stdout.replace(str(whole), "")
 
+    record = (killed / "run" / "run.json").read_bytes()
     again = stg_eval(killed)
     assert again.returncode == 0
     assert "Generating" not in again.stderr, "a finished run makes nothing again"
+    assert (killed / "run" / "run.json").read_bytes() == record

@@ -9,6 +9,7 @@ import pytest
 
 from stg_eval import suites
 from stg_eval.pipeline import run
+from stg_eval.pipeline.dry_run import forecast
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.storage.store import Store
 from stg_eval.types import StgEvalError
@@ -30,8 +31,9 @@ def twins() -> Plan:
 def test_a_clip_that_two_cases_share_is_made_once_and_counts_for_both(
     tmp_path: Path, twins: Plan, capsys: pytest.CaptureFixture
 ) -> None:
-    with Store(tmp_path / "store") as store:
-        assert len(run.missing(twins, store)["cfg"]) == 1
+    assert "Clips to make: 1 " in forecast(twins, tmp_path / "store")
+    Store(tmp_path / "store").close()
+    assert "Clips to make: 1 " in forecast(twins, tmp_path / "store")
     found = run.run(twins, store_path=tmp_path / "store", output=tmp_path / "run", device="cpu")
     err = capsys.readouterr().err
     assert "Generating: 1/1" in err

@@ -68,4 +68,4 @@ def test_a_cell_of_plain_words_is_as_it_was() -> None:
 
 def test_files_without_line_ends_in_their_text_are_what_pandas_writes() -> None:
     frame = pd.DataFrame({"a": ["x", 'q"', "1,2"], "b": [True, False, True], "v": [0.5, float("nan"), 1e300]})
-    assert csv_text.of_frame(frame) == frame.to_csv(index=False, lineterminator="\n")
+    assert csv_text.of_frame(frame) == frame.to_csv(index=False, lineterminator="\n").encode()

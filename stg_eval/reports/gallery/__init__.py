@@ -13,12 +13,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -32,7 +33,7 @@ from stg_eval.reports.writers.html_table import prose_html, to_html
 from stg_eval.storage import atomic, csv_text
 from stg_eval.storage.inside import finding
 from stg_eval.storage.results import Results
-from stg_eval.storage.video import open_video
+from stg_eval.storage.video import VideoInfo, open_video
 from stg_eval.types import StgEvalError
 
 SHEET_PIXELS = 1 << 17
@@ -91,31 +92,26 @@ class _Shelf:
         self._seen: dict[Path, int | str] = {}
         self._names: set[str] = set()
 
-    def put(self, path: Path, find: Callable[[], Path]) -> int | str:
-        """Return the index of the clip `path`, which `find` finds, or why it cannot be shown."""
-        if path not in self._seen:
-            try:
-                self._seen[path] = self._add(find())
-            except StgEvalError as error:
-                self._seen[path] = str(error).removeprefix(f"{path}: ")
-        return self._seen[path]
+    def put(self, clips: Mapping[Path, Callable[[], Path]]) -> dict[Path, int | str]:
+        """Map each of the clips, by what finds it, to its index on the shelf, or to why it cannot be shown."""
+        new = {path: find for path, find in clips.items() if path not in self._seen}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # a page shows thousands; decoding leaves Python alone
+            for path, looked in zip(new, pool.map(_look, new.values()), strict=True):
+                self._seen[path] = (
+                    self._add(looked) if isinstance(looked, _Looked) else str(looked).removeprefix(f"{path}: ")
+                )
+        return {path: self._seen[path] for path in clips}
 
-    def _add(self, path: Path) -> int:
-        info, chunks = open_video(path)  # once: a page shows thousands
+    def _add(self, looked: _Looked) -> int:
         clip: dict[str, Any]
-        codec, suffix = info.codec.split()[0], path.suffix.lower()
-        played = codec in PLAYED[0] and suffix in PLAYED[1]
-        if info.height * info.width * info.num_frames <= SHEET_PIXELS * (1 if played else 16):
-            frames = np.concatenate(list(chunks))
-            data, columns = sheet(frames)
-            clip = {"n": len(frames), "cols": columns, "at": self._length, "length": len(data)}
+        info = looked.info
+        if looked.sheet is None:
+            clip = {"n": info.num_frames, "file": f"clips/{quote(self._beside(info.path))}"}
+        else:
+            num_frames, data, columns = looked.sheet
+            clip = {"n": num_frames, "cols": columns, "at": self._length, "length": len(data)}
             self.sheets.append(data)
             self._length += len(data)
-        elif not played:
-            raise StgEvalError(f"no browser plays {codec} in a {suffix} file; look at it in a player")
-        else:
-            name = self._beside(path)
-            clip = {"n": info.num_frames, "file": f"clips/{quote(name)}"}
         self.clips.append(clip | {"w": info.width, "h": info.height, "fps": info.fps or 8.0})
         return len(self.clips) - 1
 
@@ -128,6 +124,31 @@ class _Shelf:
             name = f"{count}-{_shorter(path.name)}"
         self._names.add(name)
         return name
+
+
+class _Looked(NamedTuple):
+    """A clip that was opened, once."""
+
+    info: VideoInfo
+    sheet: tuple[int, str, int] | None
+    """Number of frames, and what `sheet` makes of them; None for a clip that goes next to the page."""
+
+
+def _look(find: Callable[[], Path]) -> _Looked | StgEvalError:
+    """Open the clip that `find` finds; return what is wrong in its place."""
+    try:
+        path = find()
+        info, chunks = open_video(path)
+        codec, suffix = info.codec.split()[0], path.suffix.lower()
+        played = codec in PLAYED[0] and suffix in PLAYED[1]
+        if info.height * info.width * info.num_frames <= SHEET_PIXELS * (1 if played else 16):
+            frames = np.concatenate(list(chunks))
+            return _Looked(info, (len(frames), *sheet(frames)))
+        if not played:
+            return StgEvalError(f"no browser plays {codec} in a {suffix} file; look at it in a player")
+        return _Looked(info, None)
+    except StgEvalError as error:
+        return error
 
 
 def _shorter(name: str) -> str:
@@ -160,6 +181,11 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
     pairs: dict[tuple[str, int], dict[str, Any]] = {}
     find = finding(store, set(results.scores["key"]))
     text = results.scores.astype({"case": str}).fillna({"prompt": "", "tags": "", "file": ""})
+    named: dict[Path, Callable[[], Path]] = {}
+    for file, key in zip(text["file"], text["key"], strict=True):
+        if file:
+            named.setdefault(store / str(file), partial(find, str(file), str(key)))
+    shown = shelf.put(named)
     for at, row in enumerate(text.to_dict("records")):
         case, seed = str(row["case"]), int(row["seed"])
         pair = pairs.setdefault(
@@ -175,12 +201,8 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
             },
         )
         cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
-        shown = (
-            shelf.put(store / str(row["file"]), partial(find, str(row["file"]), str(row["key"])))
-            if row["file"]
-            else _absent(problems.get((row["variant"], case, seed)))
-        )
-        cell["clip" if isinstance(shown, int) else "problem"] = shown
+        clip = shown[store / str(row["file"])] if row["file"] else _absent(problems.get((row["variant"], case, seed)))
+        cell["clip" if isinstance(clip, int) else "problem"] = clip
         pair["cells"][order[row["variant"]]] = cell
     for pair in pairs.values():
         for cell in pair["cells"]:

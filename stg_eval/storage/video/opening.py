@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
-
-import av
 
 from stg_eval.storage.video.ends import ending
 from stg_eval.storage.video.info import UnreadableVideo
@@ -38,27 +37,33 @@ OPTIONS = {
 }
 # What a decoder notices is an error; otherwise most hide it behind pixels of their own making.
 DECODER_OPTIONS = {"err_detect": "crccheck+bitstream+buffer+explode"}
+_listening = RLock()
 CANNOT_TELL = "nothing in the file shows where it ends, so it may have been cut"
 
 
 @contextmanager
 def complaints() -> Iterator[list[Any]]:
     """The errors that libav logs in this thread inside the block, (level, who, text): what it does not raise."""
-    before, skipped = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # the second file with the same fault says the same
-    try:
-        with av.logging.Capture(True) as found:
-            yield found
-    finally:
-        av.logging.set_skip_repeated(skipped)
-        av.logging.set_level(before)
+    import av
+
+    with _listening:  # one thread at a time: the level is that of all
+        before, skipped = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)  # the second file with the same fault says the same
+        try:
+            with av.logging.Capture(True) as found:
+                yield found
+        finally:
+            av.logging.set_skip_repeated(skipped)
+            av.logging.set_level(before)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream, cover pictures not counted. Raises UnreadableVideo, with the reason,
     for whatever is raised inside the block."""
+    import av  # late: who plans or resumes a run opens no video
+
     try:
         if os.path.getsize(path) == 0:
             raise UnreadableVideo(path, "empty file (0 bytes)")
@@ -77,6 +82,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _first_stream(path: Path, container: Any) -> Any:
+    import av
+
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:

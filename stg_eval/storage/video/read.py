@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stg_eval.storage.video.by_decord import decode_in_child
-from stg_eval.storage.video.decode import decode
 from stg_eval.storage.video.info import Reader, VideoInfo
 
 
@@ -38,6 +36,10 @@ def read_video(path: Path, reader: Reader = "pyav") -> np.ndarray:
 
 def open_video(path: Path, chunk: int = 32, reader: Reader = "pyav") -> tuple[VideoInfo, Iterator[np.ndarray]]:
     """Return `probe` and `read_frames` of one opening."""
+    # They bring in libav: who plans or resumes a run opens no video.
+    from stg_eval.storage.video.by_decord import decode_in_child
+    from stg_eval.storage.video.decode import decode
+
     source = decode_in_child(path, chunk, 60.0) if reader == "decord" else decode(path, chunk)
     info: VideoInfo = next(source)
     return info, source

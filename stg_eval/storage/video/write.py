@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from stg_eval.storage import atomic
@@ -40,6 +39,8 @@ def write_video(path: Path, frames: np.ndarray, fps: float, encoding: str) -> No
 
 def encode(frames: np.ndarray, fps: float, encoding: str) -> bytes:
     """Return an mp4 file in memory; the same input gives the same bytes on any number of cores. See `write_video`."""
+    import av
+
     codec, pixel_format, options = _encoder(encoding)
     _check_frames(frames)
     check_format(encoding, fps, *frames.shape[1:3])
