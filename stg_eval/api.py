@@ -25,16 +25,17 @@ from stg_eval.pipeline import memory
 from stg_eval.pipeline import reproduce as reproducing
 from stg_eval.pipeline import run as running
 from stg_eval.pipeline import sweep as sweeping
+from stg_eval.pipeline.citations import cited
 from stg_eval.pipeline.dry_run import forecast
 from stg_eval.pipeline.plan import Plan, make_plan
 from stg_eval.pipeline.score_folder import score_folder
 from stg_eval.pipeline.settings import read_settings
 from stg_eval.reports import markdown
 from stg_eval.reports.paper import paper_tables
-from stg_eval.reports.report import write_report
+from stg_eval.reports.report import write_overview_report, write_report
 from stg_eval.reports.writers.markdown import to_markdown
 from stg_eval.storage import atomic, csv_text, results
-from stg_eval.storage.results import Results
+from stg_eval.storage.results import Results, run_folders
 from stg_eval.storage.video import check_reader, write_video
 from stg_eval.suites import Suite, open_dataset
 from stg_eval.types import Case, Guidance, StgEvalError
@@ -120,15 +121,34 @@ def score(**o: Unpack[options.Score]) -> Finished:
         if output is None:
             return _finished([final], None)
         final = results.save(final)
-    return _finished([final], write_report([final], store, output / "report"))
+    return _finished([final], write_report([final], store, output / "report", cited))
 
 
 @keywords(options.Report)
 def report(**o: Unpack[options.Report]) -> Path:
-    """Write tables, figures and the page of one run or several; returns the page."""
-    folders = [o["runs"]] if isinstance(o["runs"], str | os.PathLike) else o["runs"]
-    found = [results.load(Path(folder)) for folder in folders]
-    return write_report(found, found[0].store, _path(o["output"]) or found[0].path / "report")
+    """Write tables, figures and the page of a run; of several runs, or a folder of runs, one page over all of them.
+    Returns the page. Runs stand in the order given, those of a folder in that of their names: name them by date or
+    build for a history. What lies among them and cannot be read is named on the page."""
+    given = [Path(o["runs"])] if isinstance(o["runs"], str | os.PathLike) else [Path(folder) for folder in o["runs"]]
+    found: list[Results] = []
+    left_out: list[str] = []
+    for folder in given:
+        if len(paths := run_folders(folder)) == 1:
+            found.append(results.load(paths[0]))
+            continue
+        for path in paths:
+            try:
+                found.append(results.load(path))
+            except StgEvalError as error:
+                left_out.append(str(error))
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if not found:
+        raise StgEvalError(f"no run in {given[0]} can be read; the lines above say why")
+    output = _path(o["output"]) or given[0] / "report"
+    if len(found) == 1 and not left_out:
+        return write_report(found, found[0].store, output, cited)
+    return write_overview_report(found, found[0].store, output, gate.Policy().margin, left_out, cited)
 
 
 @keywords(options.Compare)
@@ -274,7 +294,7 @@ def _made(plans: Sequence[Plan], o: options.Making, folder: str = "", nested: bo
                     reader=reader,
                 )
             )
-    return _finished(done, write_report(done, store, output / "report"))
+    return _finished(done, write_report(done, store, output / "report", cited))
 
 
 def _shared(plans: Sequence[Plan], o: options.Making) -> Finished:

@@ -130,11 +130,9 @@ class Report(TypedDict, total=False):
     """`report`."""
 
     runs: Required[
-        Annotated[
-            StrPath | Sequence[StrPath], Option("Folders that `stg-eval run` wrote.", cli=list[os.PathLike], flag="")
-        ]
+        Annotated[StrPath | Sequence[StrPath], Option("Runs, or folders of runs.", cli=list[os.PathLike], flag="")]
     ]
-    output: Annotated[StrPath | None, Option("Folder of the report. Default: RUN/report.", None, os.PathLike)]
+    output: Annotated[StrPath | None, Option("Folder of the report. Default: report/ in the first.", None, os.PathLike)]
 
 
 class Compare(TypedDict, total=False):

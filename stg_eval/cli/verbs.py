@@ -90,7 +90,7 @@ def score(**given: Any) -> None:
 @app.command()
 @takes(options.Report)
 def report(open_: Open = False, **given: Any) -> None:
-    """Write tables, figures and the page of one run or several."""
+    """Write tables, figures and the page of a run; of many runs one page over all of them."""
     from stg_eval import api
 
     page = api.report(**given)

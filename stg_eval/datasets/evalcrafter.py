@@ -9,6 +9,15 @@ from stg_eval.datasets.dataset import stratified
 from stg_eval.datasets.files import SOURCES, check_options, file_digest, folder, how_to_get
 from stg_eval.types import Case, StgEvalError
 
+CITATIONS = (
+    """@inproceedings{liu2024evalcrafter,
+  title = {{EvalCrafter}: Benchmarking and Evaluating Large Video Generation Models},
+  author = {Liu, Yaofang and others},
+  booktitle = {CVPR},
+  year = {2024},
+}""",
+)
+
 
 class EvalCrafter:
     """Cases "0000" ... "0699", EvalCrafter's own numbers, shuffled. Four prompts of its list stand there twice: such a

@@ -21,6 +21,14 @@ from stg_eval.datasets.files import check_options, data_home, file_digest, folde
 from stg_eval.storage import video
 from stg_eval.types import Case, StgEvalError
 
+CITATIONS = (
+    """@article{soomro2012ucf101,
+  title = {{UCF101}: A Dataset of 101 Human Actions Classes From Videos in The Wild},
+  author = {Soomro, Khurram and Zamir, Amir Roshan and Shah, Mubarak},
+  journal = {arXiv preprint arXiv:1212.0402},
+  year = {2012},
+}""",
+)
 SPLITS = ("all", "train", "test")
 
 

@@ -17,6 +17,14 @@ from stg_eval.datasets.files import SOURCES, check_options, folder, how_to_get, 
 from stg_eval.datasets.prompt_files import rows
 from stg_eval.types import Case, StgEvalError
 
+CITATIONS = (
+    """@inproceedings{huang2024vbench,
+  title = {{VBench}: Comprehensive Benchmark Suite for Video Generative Models},
+  author = {Huang, Ziqi and others},
+  booktitle = {CVPR},
+  year = {2024},
+}""",
+)
 RATIOS = ("1-1", "8-5", "7-4", "16-9")
 """Aspect ratios (width-height) in which VBench-I2V ships its images."""
 

@@ -128,6 +128,8 @@ class MetricCard:
     """Made for the embedded clips alone: nobody else's videos are scored with it."""
     note: str = ""
     """What a reader must know about the number, printed below tables."""
+    citations: tuple[str, ...] = ()
+    """BibTeX entries of its definition and of the networks behind it."""
 
     @property
     def kind(self) -> Literal["clip", "set", "total"]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard, SetMetric
-from stg_eval.metrics.fvd import VERSION, FrechetStatistic
+from stg_eval.metrics.fvd import FVD_PAPER, VERSION, FrechetStatistic
 from stg_eval.types import StgEvalError
 from stg_eval.weights import Weight
 
@@ -31,6 +31,13 @@ I3D = Weight(
     file="i3d_torchscript.pt",
 )
 NUM_FRAMES = 16
+
+I3D_PAPER = """@inproceedings{carreira2017i3d,
+  title = {Quo Vadis, Action Recognition? {A} New Model and the {Kinetics} Dataset},
+  author = {Carreira, Jo{\\~a}o and Zisserman, Andrew},
+  booktitle = {CVPR},
+  year = {2017},
+}"""
 
 
 class I3DExtractor:
@@ -89,5 +96,6 @@ CARD = MetricCard(
     min_clips=256,
     weights=(I3D,),
     margin="5%",
+    citations=(FVD_PAPER, I3D_PAPER),
     note="FVD on I3D (Kinetics-400) as StyleGAN-V computes it; it hardly sees motion. Compare equal n only (2,048).",
 )

@@ -34,6 +34,13 @@ PROBE = Weight(
     file="ssv2-probe.pth.tar",
 )
 
+JEDI_PAPER = """@inproceedings{luo2025jedi,
+  title = {Beyond {FVD}: Enhanced Evaluation Metrics for Video Generation Quality},
+  author = {Luo, Ge Ya and others},
+  booktitle = {ICLR},
+  year = {2025},
+}"""
+
 
 class PolynomialDiscrepancy:
     """The statistic of a set metric: 100 MMD^2 under (<x, y> / D)^2.
@@ -91,5 +98,6 @@ CARD = MetricCard(
     min_clips=256,
     weights=(VJEPA, PROBE),
     margin="5%",
+    citations=(JEDI_PAPER,),
     note="JEDi (V-JEPA ViT-H/16 with the SSv2 probe, polynomial MMD). Frames are cropped to 224 x 224.",
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, count
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING
 
 from stg_eval.reports import figures
 from stg_eval.reports.gallery import page_of, store_of
+from stg_eval.reports.methods import Cite, methods_files, nothing
+from stg_eval.reports.overview import Margin, boards, write_overview
+from stg_eval.reports.overview.board import leaderboard
 from stg_eval.reports.paper import paper_tables
+from stg_eval.reports.table import Table
 from stg_eval.reports.tables import difference_table, run_tables
 from stg_eval.reports.writers import WRITERS
 from stg_eval.reports.writers.latex import latex_document
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Path:
+def write_report(results: Sequence[Results], store_root: Path, out: Path, cite: Cite = nothing) -> Path:
     """Write tables (Markdown, LaTeX, CSV, HTML), figures (PDF, PNG, SVG) and the gallery of `results` to folder `out`.
 
     `store_root` holds the clips of runs whose own store is gone. A run with ratings.csv or preferences.csv beside its
@@ -36,32 +41,67 @@ def write_report(results: Sequence[Results], store_root: Path, out: Path) -> Pat
     The folder is renewed whole or not at all; one process at a time writes to it, another waits. Raises StgEvalError
     where the disk refuses.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with (
-            lock.held(out / ".lock", "give another --output", wait=True),
-            atomic.renewing(out) as new,
-            ThreadPoolExecutor(1) as beside,
-        ):
-            atomic.sweep(out / "clips")
-            named = list(zip(_names(results), results, strict=True))
-            # Drawing is Python's work, and the page's clips are decoded by libav meanwhile.
-            drawn = beside.submit(_write_figures, named, store_root, new / "figures")
-            atomic.write(new / "index.html", page_of(results, store_root, out))
-            _write_tables(named, new / "tables")
-            drawn.result()
-    except OSError as error:
-        raise StgEvalError(f"cannot write the report to {out} ({error.strerror}); the one before stays") from error
+    with _renewed(out) as new, ThreadPoolExecutor(1) as beside:
+        named = list(zip(_names(results), results, strict=True))
+        # Drawing is Python's work, and the page's clips are decoded by libav meanwhile.
+        drawn = beside.submit(_write_figures, named, store_root, new / "figures")
+        atomic.write(new / "index.html", page_of(results, store_root, out))
+        _write_tables(named, new / "tables", cite)
+        drawn.result()
     return out / "index.html"
 
 
-def _write_tables(named: Sequence[tuple[str, Results]], folder: Path) -> None:
+def write_overview_report(
+    runs: Sequence[Results],
+    store_root: Path,
+    out: Path,
+    margin: Margin,
+    left_out: Sequence[str] = (),
+    cite: Cite = nothing,
+) -> Path:
+    """Write one page over many runs to folder `out`: see `stg_eval.reports.overview`. Beside it lie its tables
+    (leaderboards, and the paper's where the runs are of its protocol) and the clips and scores that it reads.
+
+    `store_root`, errors and what is returned are those of `write_report`; `margin` and `left_out` those of
+    `write_overview`.
+    """
+    found = boards(runs)
+    with _renewed(out) as new:
+        write_overview(runs, found, store_root, out, new, margin, left_out)
+        names = ["leaderboard"] if len(found) == 1 else [f"leaderboard-{i + 1}" for i in range(len(found))]
+        tables = [leaderboard(board, name) for board, name in zip(found, names, strict=True)]
+        latest = dict.fromkeys(board.entries[i].place for board in found for i in board.latest)
+        _write(tables + paper_tables(runs), new / "tables", methods_files([runs[i] for i in latest], cite))
+    return out / "index.html"
+
+
+@contextmanager
+def _renewed(out: Path) -> Iterator[Path]:
+    """Give the folder of a new report, as `atomic.renewing` does, to one process at a time."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with lock.held(out / ".lock", "give another --output", wait=True), atomic.renewing(out) as new:
+            atomic.sweep(out / "clips")
+            yield new
+    except OSError as error:
+        raise StgEvalError(f"cannot write the report to {out} ({error.strerror}); the one before stays") from error
+
+
+def _write_tables(named: Sequence[tuple[str, Results]], folder: Path, cite: Cite) -> None:
     tables = [replace(table, name=f"{name}-{table.name}") for name, one in named for table in run_tables(one)]
-    tables += paper_tables([one for _, one in named])
+    runs = [one for _, one in named]
+    _write(tables + paper_tables(runs), folder, methods_files(runs, cite))
+
+
+def _write(tables: Sequence[Table], folder: Path, methods: Mapping[str, str]) -> None:
+    """Write tables in every format, the methods text, and a LaTeX document of all of it."""
+    for name, text in methods.items():
+        atomic.write(folder / name, text)
     for table in tables:
         for suffix, write in WRITERS.items():
             atomic.write(folder / f"{table.name}{suffix}", write(table))
-    atomic.write(folder / "tables.tex", latex_document([table.name for table in tables]))
+    inputs = [*(table.name for table in tables), "methods"]
+    atomic.write(folder / "tables.tex", latex_document(inputs, "references" if methods["references.bib"] else ""))
 
 
 def _write_figures(named: Sequence[tuple[str, Results]], store_root: Path, folder: Path) -> None:

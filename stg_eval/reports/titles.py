@@ -13,7 +13,7 @@ LISTED = 5
 def run_title(results: Results) -> str:
     """Say in one line what was run."""
     run = results.run
-    seeds = [f"seed{'s' if len(run.seeds) > 1 else ''} {_ranges(run.seeds)}"] if run.seeds else []
+    seeds = [f"seed{'s' if len(run.seeds) > 1 else ''} {ranges(run.seeds)}"] if run.seeds else []
     return ", ".join([run.title, run.model_title or run.model, *seeds])
 
 
@@ -24,12 +24,12 @@ def missing(results: Results) -> list[str]:
     absent = results.run.missing
     if absent:
         named = [f"{m.variant}, case {m.case}, seed {m.seed} ({m.problem})" for m in absent[:LISTED]]
-        lines.append(f"Missing: {len(absent)} of {results.run.expected} clips. {_listed(named, len(absent))}")
+        lines.append(f"Missing: {len(absent)} of {results.run.expected} clips. {listed(named, len(absent))}")
     for column in results.columns:
         if column.kind == "clip" and column.name in results.scores:
             lines += _without_score(results, column)
     if notes := results.run.notes:
-        lines.append(f"To know: {_listed(notes[:LISTED], len(notes))}")
+        lines.append(f"To know: {listed(notes[:LISTED], len(notes))}")
     if len(results.variants) == 1:
         lines.append("One variant only: nothing is compared.")
     return lines
@@ -53,10 +53,10 @@ def _without_score(results: Results, column: Column) -> list[str]:
     ]
     if not named:
         return []
-    return [f"No {column.title} score: {len(named)} of {len(scores)} clips. {_listed(named[:LISTED], len(named))}"]
+    return [f"No {column.title} score: {len(named)} of {len(scores)} clips. {listed(named[:LISTED], len(named))}"]
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """ "0-4, 7" for 0, 1, 2, 3, 4, 7."""
     runs: list[list[int]] = []
     for n in sorted(numbers):
@@ -67,5 +67,5 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
-def _listed(named: Sequence[str], count: int) -> str:
+def listed(named: Sequence[str], count: int) -> str:
     return "; ".join(named) + (f"; and {count - len(named)} more." if count > len(named) else ".")

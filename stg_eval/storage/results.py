@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,9 +22,21 @@ from stg_eval.storage.record import FileDigest, RunRecord, read_record, refuse_n
 from stg_eval.storage.schema import Column, Estimate, check, check_estimates, read_scores, read_table
 from stg_eval.types import StgEvalError, check_text
 
-__all__ = ["Column", "DamagedResults", "Estimate", "Results", "check_writable", "holding", "load", "save"]
+__all__ = [
+    "Column",
+    "DamagedResults",
+    "Estimate",
+    "Results",
+    "check_writable",
+    "holding",
+    "load",
+    "run_folders",
+    "save",
+]
 
 FORMAT = 1
+SKIPPED = {"report", "clips"}
+"""Folders in which no run lies."""
 ATTEMPTS = 5
 """How often a folder is read that another process is writing to."""
 
@@ -138,6 +152,26 @@ def load(path: Path) -> Results:
     except (OSError, ValueError) as error:
         told = " ".join(str(error).split()) or type(error).__name__
         raise DamagedResults(f"{path} is damaged ({told[:300]}); run the same `stg-eval run` again") from error
+
+
+def run_folders(path: Path) -> list[Path]:
+    """Find the runs in a folder, in the natural order of their names; one that is a run itself, or holds none, is
+    returned alone. Hidden folders, stores and reports are not looked into."""
+    if atomic.newest(path, "table.json").is_file():
+        return [path]
+    found = []
+    for folder, inner, files in os.walk(path):
+        if "table.json" in files:
+            found.append(Path(folder))
+        leaf = {"table.json", "store.sqlite"} & set(files)
+        inner[:] = [] if leaf else [name for name in inner if not name.startswith(".") and name not in SKIPPED]
+    return sorted(found, key=_natural) or [path]
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key in which run 9 comes before run 10."""
+    parts = re.split(r"([0-9]+)", str(path))
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def _read(path: Path) -> Results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,11 @@ class Column:
     """The metric that says which clips this one counts, see `stg_eval.statistics.counting.Counting`."""
     paired: bool = False
     """Compares a clip with the baseline's, which has no value itself."""
+
+    @property
+    def unsized(self) -> str:
+        """The signature without the number of clips, which is told by the clips themselves."""
+        return re.sub(r"\|n\d+\|", "|n*|", self.signature)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ DATASETS: dict[str, str] = {
     "prompts": "stg_eval.datasets.prompts",
     "images": "stg_eval.datasets.images",
 }
-"""Name -> module with open_dataset(name, options, reference_clips) -> Dataset."""
+"""Name -> module with open_dataset(name, options, reference_clips) -> Dataset, and CITATIONS where it asks for any."""
 
 
 @cache
@@ -38,6 +38,13 @@ def others() -> Mapping[str, Callable[..., Dataset]]:
         return name
 
     return plug_ins("stg_eval.datasets", name_of, DATASETS)
+
+
+def citations(suite: Suite) -> tuple[str, ...]:
+    """Return the BibTeX entries of the suite's data set, which its module holds as CITATIONS; none where it has not."""
+    name = suite.dataset
+    home = DATASETS[name] if name in DATASETS else others()[name].__module__
+    return tuple(getattr(importlib.import_module(home), "CITATIONS", ()))
 
 
 def open_dataset(suite: Suite) -> Dataset:

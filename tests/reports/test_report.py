@@ -34,7 +34,7 @@ def test_same_input_gives_the_same_bytes(tmp_path: Path, make_results: Callable[
     for name in ("first", "second"):
         write_report([results], tmp_path / "store", tmp_path / name)
     files = sorted(p.relative_to(tmp_path / "first") for p in (tmp_path / "first").rglob("*") if p.is_file())
-    assert {f.suffix for f in files} == {".html", ".md", ".tex", ".csv", ".pdf", ".png", ".svg"}
+    assert {f.suffix for f in files} == {".html", ".md", ".tex", ".csv", ".pdf", ".png", ".svg", ".bib"}
     for file in files:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 

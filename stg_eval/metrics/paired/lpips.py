@@ -31,6 +31,13 @@ TAPS = (1, 4, 7, 9, 11)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's statistics for values from -1 to 1, as the paper's code rounds them."""
 
+LPIPS_PAPER = """@inproceedings{zhang2018lpips,
+  title = {The Unreasonable Effectiveness of Deep Features as a Perceptual Metric},
+  author = {Zhang, Richard and others},
+  booktitle = {CVPR},
+  year = {2018},
+}"""
+
 
 class LPIPS:
     """A `PairScorer`: 0 for equal frames, larger is further apart."""
@@ -108,6 +115,7 @@ CARD = MetricCard(
     limits=(0.0, float("inf")),
     weights=(ALEXNET,),
     margin=0.01,
+    citations=(LPIPS_PAPER,),
     note="LPIPS v0.1 (AlexNet) at full size, mean over frames, against the baseline's clip of the same case and seed "
     "(in a folder: the file of the same name).",
 )

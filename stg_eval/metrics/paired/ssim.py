@@ -7,6 +7,13 @@ import numpy as np
 from stg_eval.metrics import MetricCard
 from stg_eval.types import StgEvalError
 
+SSIM_PAPER = """@article{wang2004ssim,
+  title = {Image Quality Assessment: From Error Visibility to Structural Similarity},
+  author = {Wang, Zhou and others},
+  journal = {IEEE Transactions on Image Processing},
+  year = {2004},
+}"""
+
 
 def frame_ssim(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return structural similarity of each frame, float64 [T] (Wang et al., 2004: 11 x 11 Gaussian, mean over
@@ -49,6 +56,7 @@ CARD = MetricCard(
     load_pair=lambda device: SSIM(),
     limits=(-1.0, 1.0),
     margin=0.01,
+    citations=(SSIM_PAPER,),
     note="Mean over frames and channels, against the baseline's clip of the same case and seed (in a folder: the file "
     "of the same name).",
 )

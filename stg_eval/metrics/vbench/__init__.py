@@ -24,6 +24,19 @@ VERSION = "0.1.5"
 """Of vbench, whose definitions these are."""
 DIMENSION = "VBench's own definition and networks, printed from 0 to 1 as in the paper."
 """How the note on a dimension's card begins."""
+VBENCH = """@inproceedings{huang2024vbench,
+  title = {{VBench}: Comprehensive Benchmark Suite for Video Generative Models},
+  author = {Huang, Ziqi and others},
+  booktitle = {CVPR},
+  year = {2024},
+}"""
+VBENCH_I2V = """@article{huang2024vbenchplusplus,
+  title = {{VBench++}: Comprehensive and Versatile Benchmark Suite for Video Generative Models},
+  author = {Huang, Ziqi and others},
+  journal = {arXiv preprint arXiv:2411.13503},
+  year = {2024},
+}"""
+"""BibTeX of the dimensions' definitions."""
 
 
 def import_vbench(module: str) -> Any:

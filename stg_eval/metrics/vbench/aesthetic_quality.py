@@ -12,7 +12,8 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact, to_tensor
+from stg_eval.metrics.vbench.background_consistency import CLIP_PAPER
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 from stg_eval.weights import Weight
@@ -42,6 +43,13 @@ LAION = Weight(
 
 BATCH = 32
 """As in the official loop; on a CPU one image keeps its cores busy and their caches warm."""
+
+LAION_PAPER = """@inproceedings{schuhmann2022laion5b,
+  title = {{LAION-5B}: An open large-scale dataset for training next generation image-text models},
+  author = {Schuhmann, Christoph and others},
+  booktitle = {NeurIPS Datasets and Benchmarks},
+  year = {2022},
+}"""
 
 
 class AestheticQuality:
@@ -115,5 +123,6 @@ CARD = MetricCard(
         LAION,
     ),
     margin=0.001,
+    citations=(VBENCH, LAION_PAPER, CLIP_PAPER),
     note=DIMENSION,
 )

@@ -12,8 +12,8 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact
-from stg_eval.metrics.vbench.background_consistency import CLIP_B_32
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact
+from stg_eval.metrics.vbench.background_consistency import CLIP_B_32, CLIP_PAPER
 from stg_eval.metrics.vbench.prompts import auxiliary
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
@@ -105,5 +105,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(CLIP_B_32, CLIP_VOCABULARY),
     margin=0.001,
+    citations=(VBENCH, CLIP_PAPER),
     note=DIMENSION + " It needs VBench's prompts, which name the style; about 0.2 is usual.",
 )

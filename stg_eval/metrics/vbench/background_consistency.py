@@ -10,7 +10,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 from stg_eval.weights import Weight
@@ -25,6 +25,13 @@ CLIP_B_32 = Weight(
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
     file="ViT-B-32.pt",
 )
+
+CLIP_PAPER = """@inproceedings{radford2021clip,
+  title = {Learning Transferable Visual Models From Natural Language Supervision},
+  author = {Radford, Alec and others},
+  booktitle = {ICML},
+  year = {2021},
+}"""
 
 
 class BackgroundConsistency:
@@ -69,5 +76,6 @@ CARD = MetricCard(
     limits=(0.0, 1.0),
     weights=(CLIP_B_32,),
     margin=0.001,
+    citations=(VBENCH, CLIP_PAPER),
     note=DIMENSION + " A still clip scores 1.",
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH_I2V, VERSION, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
 from stg_eval.weights import Weight
@@ -46,6 +46,13 @@ APART = {
     ("right", "left"): "zoom_out",
 }
 """How the upper and the lower, or the left and the right edge move -> what the camera does."""
+
+COTRACKER_PAPER = """@inproceedings{karaev2024cotracker,
+  title = {{CoTracker}: It is Better to Track Together},
+  author = {Karaev, Nikita and others},
+  booktitle = {ECCV},
+  year = {2024},
+}"""
 
 
 class CameraMotion:
@@ -130,5 +137,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(COTRACKER,),
     margin=0.05,  # one clip in twenty
+    citations=(VBENCH_I2V, COTRACKER_PAPER),
     note=DIMENSION + " Each clip is 0 or 1 (moves as asked), so intervals are wide.",
 )

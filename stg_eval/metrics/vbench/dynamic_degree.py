@@ -17,7 +17,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, import_vbench, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, batch_size, exact, import_vbench, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
 from stg_eval.weights import Weight
@@ -39,6 +39,13 @@ RAFT = Weight(
 ITERATIONS = 20
 MARGIN = 1e-3
 """Relative distance from the threshold below which the official code decides. Both agree to 1e-6."""
+
+RAFT_PAPER = """@inproceedings{teed2020raft,
+  title = {{RAFT}: Recurrent All-Pairs Field Transforms for Optical Flow},
+  author = {Teed, Zachary and Deng, Jia},
+  booktitle = {ECCV},
+  year = {2020},
+}"""
 
 
 class DynamicDegree:
@@ -184,5 +191,6 @@ CARD = MetricCard(
     load=load,
     weights=(RAFT,),
     margin=0.05,  # one clip in twenty
+    citations=(VBENCH, RAFT_PAPER),
     note=DIMENSION + " Each clip is 0 or 1 (moving), so intervals are wide.",
 )

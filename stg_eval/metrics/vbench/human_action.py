@@ -14,7 +14,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact, import_vbench
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact, import_vbench
 from stg_eval.metrics.vbench.sampling import MiddleFrames
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -34,6 +34,13 @@ UMT = Weight(
 
 CONFIDENCE = 0.85
 """Least probability of a guess that counts, after rounding to four digits."""
+
+UMT_PAPER = """@inproceedings{li2023umt,
+  title = {Unmasked Teacher: Towards Training-Efficient Video Foundation Models},
+  author = {Li, Kunchang and others},
+  booktitle = {ICCV},
+  year = {2023},
+}"""
 
 
 class HumanAction:
@@ -107,5 +114,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(UMT,),
     margin=0.05,  # one clip in twenty
+    citations=(VBENCH, UMT_PAPER),
     note=DIMENSION + " Each clip is 0 or 1 (recognised), so intervals are wide.",
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION
+from stg_eval.metrics.vbench import DIMENSION, VBENCH_I2V, VERSION
 from stg_eval.metrics.vbench.i2v import SIZE, Faithfulness
 from stg_eval.metrics.vbench.subject_consistency import DINO
 from stg_eval.weights import Weight
@@ -23,6 +23,12 @@ DREAMSIM = Weight(
     url="https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/dreamsim_ensemble_checkpoint.zip",
     file="dreamsim_ensemble_checkpoint.zip",
 )
+DREAMSIM_PAPER = """@inproceedings{fu2023dreamsim,
+  title = {{DreamSim}: Learning New Dimensions of Human Visual Similarity using Synthetic Data},
+  author = {Fu, Stephanie and others},
+  booktitle = {NeurIPS},
+  year = {2023},
+}"""
 
 
 def scorer(own: weights.Checkpoint, ensemble: weights.Checkpoint, device: str) -> Faithfulness:
@@ -57,5 +63,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(DINO, DREAMSIM),
     margin=0.001,
+    citations=(VBENCH_I2V, DREAMSIM_PAPER),
     note=DIMENSION + " Needs the image that each clip started from.",
 )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION
+from stg_eval.metrics.vbench import DIMENSION, VBENCH_I2V, VERSION
 from stg_eval.metrics.vbench.i2v import SIZE, Faithfulness
-from stg_eval.metrics.vbench.subject_consistency import DINO
+from stg_eval.metrics.vbench.subject_consistency import DINO, DINO_PAPER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,5 +57,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(DINO,),
     margin=0.001,
+    citations=(VBENCH_I2V, DINO_PAPER),
     note=DIMENSION + " Needs the image that each clip started from.",
 )

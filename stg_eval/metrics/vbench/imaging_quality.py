@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, batch_size, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 from stg_eval.weights import Weight
@@ -31,6 +31,13 @@ MUSIQ = Weight(
 )
 
 LONGER_SIDE = 512
+
+MUSIQ_PAPER = """@inproceedings{ke2021musiq,
+  title = {{MUSIQ}: Multi-scale Image Quality Transformer},
+  author = {Ke, Junjie and others},
+  booktitle = {ICCV},
+  year = {2021},
+}"""
 
 
 class ImagingQuality:
@@ -91,5 +98,6 @@ CARD = MetricCard(
     load=load,
     weights=(MUSIQ,),
     margin=0.004,
+    citations=(VBENCH, MUSIQ_PAPER),
     note=DIMENSION,
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, import_vbench, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, batch_size, exact, import_vbench, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
 from stg_eval.weights import Weight
@@ -28,6 +28,13 @@ AMT = Weight(
     repo="lalala125/AMT",
     file="amt-s.pth",
 )
+
+AMT_PAPER = """@inproceedings{li2023amt,
+  title = {{AMT}: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation},
+  author = {Li, Zhen and others},
+  booktitle = {CVPR},
+  year = {2023},
+}"""
 
 
 class MotionSmoothness:
@@ -116,5 +123,6 @@ CARD = MetricCard(
     load=load,
     weights=(AMT,),
     margin=0.001,  # STG gains .002 and .003 over CFG in the paper's Tables 1 and 2
+    citations=(VBENCH, AMT_PAPER),
     note=DIMENSION + " A still clip scores nearly 1.",
 )

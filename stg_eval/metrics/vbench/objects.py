@@ -16,7 +16,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact
 from stg_eval.metrics.vbench.prompts import auxiliary
 from stg_eval.metrics.vbench.sampling import MiddleFrames
 from stg_eval.storage.video import VideoInfo
@@ -53,6 +53,13 @@ OVERLAP = 0.1
 
 Frames = list[list["Detection"]]
 """The detections of each frame, the surest first."""
+
+GRIT_PAPER = """@article{wu2022grit,
+  title = {{GRiT}: A Generative Region-to-text Transformer for Object Understanding},
+  author = {Wu, Jialian and others},
+  journal = {arXiv preprint arXiv:2212.00280},
+  year = {2022},
+}"""
 
 
 class ObjectScorer:
@@ -175,6 +182,7 @@ CARDS = tuple(
         needs_case=True,
         weights=(GRIT, BERT_VOCABULARY),
         margin=0.02,
+        citations=(VBENCH, GRIT_PAPER),
         note=DIMENSION + note,
     )
     for name, title, short, note in (

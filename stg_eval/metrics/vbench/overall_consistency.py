@@ -11,7 +11,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact
 from stg_eval.metrics.vbench.appearance_style import CLIP_VOCABULARY
 from stg_eval.metrics.vbench.sampling import MiddleFrames
 from stg_eval.storage.video import VideoInfo
@@ -28,6 +28,13 @@ VICLIP = Weight(
 )
 
 FRAMES = 8
+
+VICLIP_PAPER = """@inproceedings{wang2024internvid,
+  title = {{InternVid}: A Large-scale Video-Text Dataset for Multimodal Understanding and Generation},
+  author = {Wang, Yi and others},
+  booktitle = {ICLR},
+  year = {2024},
+}"""
 
 
 class PromptConsistency:
@@ -82,6 +89,7 @@ CARDS = tuple(
         needs_case=True,
         weights=(VICLIP, CLIP_VOCABULARY),
         margin=0.001,
+        citations=(VBENCH, VICLIP_PAPER),
         note=DIMENSION + " A cosine, of which about 0.25 is usual.",
     )
     for name, title, short in (

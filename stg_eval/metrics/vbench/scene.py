@@ -14,7 +14,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, exact
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, exact
 from stg_eval.metrics.vbench.objects import BERT_VOCABULARY
 from stg_eval.metrics.vbench.prompts import auxiliary
 from stg_eval.metrics.vbench.sampling import middle_indices
@@ -35,6 +35,13 @@ TAG2TEXT = Weight(
 )
 
 FRAMES, CAPTIONS_AN_IMAGE = 16, 3
+
+TAG2TEXT_PAPER = """@inproceedings{huang2024tag2text,
+  title = {{Tag2Text}: Guiding Vision-Language Model via Image Tagging},
+  author = {Huang, Xinyu and others},
+  booktitle = {ICLR},
+  year = {2024},
+}"""
 
 
 class Scene:
@@ -128,5 +135,6 @@ CARD = MetricCard(
     needs_case=True,
     weights=(TAG2TEXT, BERT_VOCABULARY),
     margin=0.02,
+    citations=(VBENCH, TAG2TEXT_PAPER),
     note=DIMENSION + " Captions of six of the clip's frames decide.",
 )

@@ -16,7 +16,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import VERSION, exact, import_vbench, to_tensor
+from stg_eval.metrics.vbench import VBENCH, VERSION, exact, import_vbench, to_tensor
 from stg_eval.metrics.vbench.dynamic_degree import ITERATIONS, RAFT, padding
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case, StgEvalError
@@ -95,5 +95,6 @@ CARD = MetricCard(
     needs_case=True,
     gated=False,  # it only says which clips another metric counts
     margin=0.05,
+    citations=(VBENCH,),
     note="Share of clips that VBench's static filter passes; temporal flickering counts the first few of them.",
 )

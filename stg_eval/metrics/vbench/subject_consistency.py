@@ -11,7 +11,7 @@ import numpy as np
 
 from stg_eval import weights
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION, batch_size, exact, to_tensor
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION, batch_size, exact, to_tensor
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 from stg_eval.weights import Weight
@@ -29,6 +29,13 @@ DINO = Weight(
 )
 
 SIZE = 224
+
+DINO_PAPER = """@inproceedings{caron2021dino,
+  title = {Emerging Properties in Self-Supervised Vision Transformers},
+  author = {Caron, Mathilde and others},
+  booktitle = {ICCV},
+  year = {2021},
+}"""
 
 
 class SubjectConsistency:
@@ -82,5 +89,6 @@ CARD = MetricCard(
     limits=(0.0, 1.0),
     weights=(DINO,),
     margin=0.001,
+    citations=(VBENCH, DINO_PAPER),
     note=DIMENSION + " A still clip scores 1.",
 )

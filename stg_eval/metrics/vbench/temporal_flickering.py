@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from stg_eval.metrics import MetricCard
-from stg_eval.metrics.vbench import DIMENSION, VERSION
+from stg_eval.metrics.vbench import DIMENSION, VBENCH, VERSION
 from stg_eval.storage.video import VideoInfo
 from stg_eval.types import Case
 
@@ -65,5 +65,6 @@ CARD = MetricCard(
     load=load,
     filter="static_filter",
     margin=0.001,  # STG gains .002 over CFG in the paper's Table 1
+    citations=(VBENCH,),
     note=DIMENSION + " A still clip scores 1.",
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stg_eval.metrics import MetricCard, Part
+from stg_eval.metrics.vbench import VBENCH, VBENCH_I2V
 
 RANGES = {
     "subject_consistency": (0.1462, 1.0),
@@ -69,6 +70,7 @@ def _card(name: str, title: str, short: str, parts: tuple[Part, ...], note: str)
         scale=100.0,
         digits=2,
         margin=0.005,
+        citations=(VBENCH_I2V if "i2v" in name else VBENCH,),
         note=f"{note}, in per cent as on VBench's leaderboard. Its interval resamples prompts over all dimensions.",
     )
 

@@ -7,17 +7,12 @@ any browser draws frame by frame, in step by construction. Large clips are put n
 from __future__ import annotations
 
 import base64
-import filecmp
 import io
-import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -26,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from stg_eval.reports.gallery.seen import seen
+from stg_eval.reports.pages import PLAYED, finite, link, part, render, safe, script_data
 from stg_eval.reports.paper import paper_tables
 from stg_eval.reports.tables import run_tables
 from stg_eval.reports.titles import missing, run_title
@@ -37,9 +33,8 @@ from stg_eval.storage.video import VideoInfo, open_video
 from stg_eval.types import StgEvalError
 
 SHEET_PIXELS = 1 << 17
-"""A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64)."""
-PLAYED = {"h264", "vp8", "vp9", "av1"}, {".mp4", ".m4v", ".mov", ".mkv", ".webm"}
-"""Codecs and kinds of files that browsers play; others become sheets up to 16 times that size."""
+"""A clip of at most this many pixels in all its frames becomes a sheet (32 frames of 64 x 64); one that browsers do not
+play (PLAYED) even with 16 times as many."""
 SCRIPTS = ("clips.js", "grid.js", "page.js")
 
 
@@ -57,22 +52,19 @@ def page_of(results: Sequence[Results], store_root: Path, folder: Path) -> str:
     be read say so in their place.
     Same input, same bytes.
     """
-    from jinja2 import Environment
-
     shelf = _Shelf(folder / "clips")
     runs = [_run(one, shelf, store_of(one, store_root)) for one in results]
-    data = json.dumps({"runs": runs, "clips": shelf.clips}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_part("page.html"))
     opening = seen(results)
-    return template.render(
-        seen=opening and {"sentence": opening[0], "picture": _safe(to_html(opening[1], whiskers=True))},
+    return render(
+        part("gallery", "page.html"),
+        seen=opening and {"sentence": opening[0], "picture": safe(to_html(opening[1], whiskers=True))},
         title=" · ".join(run_title(one) for one in results),
         runs=[_numbers(one) for one in results],
-        paper=[_safe(to_html(table)) for table in paper_tables(results)],
-        style=_safe(_part("style.css")),
-        script=_safe("\n".join(_part(name) for name in SCRIPTS)),
-        data=_safe(data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")),
-        sheets=_safe("".join(shelf.sheets)),
+        paper=[safe(to_html(table)) for table in paper_tables(results)],
+        style=safe(part("gallery", "style.css")),
+        script=safe("\n".join(part("gallery", name) for name in SCRIPTS)),
+        data=safe(script_data({"runs": runs, "clips": shelf.clips})),
+        sheets=safe("".join(shelf.sheets)),
     )
 
 
@@ -119,7 +111,7 @@ class _Shelf:
         """Put a large clip next to the page, under a name of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         name, count = path.name, 0
-        while name in self._names or not _link(path, self.folder / name):
+        while name in self._names or not link(path, self.folder / name):
             count += 1
             name = f"{count}-{_shorter(path.name)}"
         self._names.add(name)
@@ -200,7 +192,7 @@ def _run(results: Results, shelf: _Shelf, store: Path) -> dict[str, Any]:
                 "cells": [{"problem": _absent(problems.get((name, case, seed)))} for name in order],
             },
         )
-        cell: dict[str, Any] = {"scores": [_finite(row[c.name] * c.scale) for c in columns]}
+        cell: dict[str, Any] = {"scores": [finite(row[c.name] * c.scale) for c in columns]}
         clip = shown[store / str(row["file"])] if row["file"] else _absent(problems.get((row["variant"], case, seed)))
         cell["clip" if isinstance(clip, int) else "problem"] = clip
         pair["cells"][order[row["variant"]]] = cell
@@ -239,7 +231,7 @@ def _numbers(results: Results) -> dict[str, Any]:
         "title": run_title(results),
         "facts": [fact for fact in facts if fact],
         "alerts": alerts,
-        "tables": [_safe(to_html(replace(t, remarks=()), whiskers=t.name == "differences")) for t in shown],
+        "tables": [safe(to_html(replace(t, remarks=()), whiskers=t.name == "differences")) for t in shown],
         "remarks": [_code(r) for t in shown for r in t.remarks if r not in alerts],
     }
 
@@ -254,33 +246,5 @@ def _absent(problem: str | None) -> str:
     return f"Missing: {problem}" if problem else "Missing: not made"
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Give the file a second name where the disk allows it, else a copy. False where another file has that name: the
-    folder may hold someone's own videos, the source among them, so nothing in it is ever replaced."""
-    if target.exists():
-        return target.samefile(source) or filecmp.cmp(source, target, shallow=False)
-    with atomic.replacing(target) as partial:
-        try:
-            os.link(source.resolve(), partial)
-        except OSError:
-            shutil.copyfile(source, partial)
-    return True
-
-
-@cache
-def _part(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _safe(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
 def _code(text: str) -> Any:
-    return _safe(prose_html(text))
+    return safe(prose_html(text))

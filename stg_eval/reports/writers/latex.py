@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import replace
 
 from stg_eval.reports.table import Cell, Table
 from stg_eval.reports.writers.text import interval, is_code, spaced
 
+ROWS = 30
+"""A page holds so many, with their intervals."""
+
 
 def to_latex(table: Table) -> str:
-    r"""Write a booktabs table environment; it needs \usepackage{booktabs,amssymb,graphicx}."""
+    r"""Write a booktabs table environment, of a long table one for each page; it needs
+    \usepackage{booktabs,amssymb,graphicx}."""
+    if len(table.rows) <= ROWS:
+        return _environment(table)
+    pages = []
+    for start in range(0, len(table.rows), ROWS):
+        page = replace(table, rows=table.rows[start : start + ROWS])
+        if start:
+            page = replace(page, title=f"{table.title} (continued)", name=f"{table.name}-{start // ROWS + 1}")
+        last = start + ROWS >= len(table.rows)
+        pages.append(_environment(page if last else replace(page, notes=(), remarks=())))
+    return "".join(pages)
+
+
+def _environment(table: Table) -> str:
 
     def cell(c: Cell) -> str:
         text = _latex_number(c.text)
@@ -34,8 +52,8 @@ def to_latex(table: Table) -> str:
         if any(intervals):
             small = [rf"{{\tiny {text}}}" if text else "" for text in intervals]
             lines.append(" & ".join([""] * len(labels) + small) + r" \\[1pt]")
-    below = [rf"\textsuperscript{{{i}}} {_latex_prose(note)}" for i, note in enumerate(table.notes, 1)]
-    below += [_latex_prose(remark) for remark in table.remarks]
+    below = [rf"\textsuperscript{{{i}}} {latex_prose(note)}" for i, note in enumerate(table.notes, 1)]
+    below += [latex_prose(remark) for remark in table.remarks]
     foot = [
         r"\par\smallskip\begin{minipage}{\linewidth}\raggedright\scriptsize",
         "\\\\\n".join(below),
@@ -78,9 +96,10 @@ PREAMBLE = r"""% Tables of stg-eval. Compile this file, or \input one of the tab
 """
 
 
-def latex_document(inputs: list[str]) -> str:
-    r"""Write a document that \inputs the named files."""
-    return PREAMBLE + "".join(rf"\input{{{name}}}" + "\n" for name in inputs) + "\\end{document}\n"
+def latex_document(inputs: list[str], bibliography: str = "") -> str:
+    r"""Write a document that \inputs the named files, with the references of a .bib file."""
+    told = rf"\bibliographystyle{{plain}}\bibliography{{{bibliography}}}" + "\n" if bibliography else ""
+    return PREAMBLE + "".join(rf"\input{{{name}}}" + "\n" for name in inputs) + told + "\\end{document}\n"
 
 
 _LATEX = {
@@ -135,7 +154,7 @@ def _latex_number(text: str) -> str:
     return re.sub(r"(?<![\w.])([+-])(?=\d)", r"$\1$", latex(text)) if text else ""
 
 
-def _latex_prose(text: str) -> str:
+def latex_prose(text: str) -> str:
     """Set `code` in a fixed-width face that may break, and escape the rest."""
     return re.sub(
         r"`([^`]*)`|([^`]+|`)",
