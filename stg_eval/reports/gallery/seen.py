@@ -10,7 +10,7 @@ from stg_eval.reports.writers.text import interval, minus
 from stg_eval.storage.results import Column, Results
 
 SHOWN = 2
-"""Metrics in the picture: the suite's first, of which the sentence speaks, and one to hold it against."""
+"""Metrics that are shown: the suite's first, and one to hold it against."""
 
 
 def seen(results: Sequence[Results]) -> tuple[str, Table] | None:
@@ -31,8 +31,8 @@ def seen(results: Sequence[Results]) -> tuple[str, Table] | None:
         return None
     models = [run.run.model_title or run.run.model for run in results]
     said = [
-        _said(run, model, row[0], str(variant), columns[0])
-        for run, model, row in zip(results, models, rows, strict=True)
+        f"on {model}: {', '.join(_said(*at) for at in zip(columns, row, strict=True))}"
+        for model, row in zip(models, rows, strict=True)
     ]
     table = Table(
         name="seen",
@@ -41,7 +41,7 @@ def seen(results: Sequence[Results]) -> tuple[str, Table] | None:
         columns=tuple(head(column) for column in columns),
         rows=tuple(Row((model,), tuple(row)) for model, row in zip(models, rows, strict=True)),
     )
-    return f"{columns[0].title}, {variant} against {baseline}: {'; '.join(said)}.", table
+    return f"{variant} against {baseline}, {'; '.join(said)}.", table
 
 
 def _difference(run: Results, variant: str, column: Column) -> Cell:
@@ -49,8 +49,5 @@ def _difference(run: Results, variant: str, column: Column) -> Cell:
     return difference_cell(column, estimate) if estimate else Cell()
 
 
-def _said(run: Results, model: str, cell: Cell, variant: str, column: Column) -> str:
-    estimate = run.estimate(variant, column.name)
-    assert estimate is not None
-    found = cell.mark or f"no difference that {estimate.n} clips can tell"
-    return f"{found} on {model}, {minus(f'{cell.text} {interval(cell)}')}"
+def _said(column: Column, cell: Cell) -> str:
+    return f"{column.title} {minus(f'{cell.text} {interval(cell)}')} ({cell.mark or 'cannot tell'})"
