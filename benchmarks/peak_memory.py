@@ -263,7 +263,7 @@ def build(
     """Return the pipeline at its published size, without data."""
     name = model.card.name
     weights = "random-weights(full,seed=0)" if name == "opensora" else "random-weights(seed=0)"
-    with full_size(name, other), fake:
+    with full_size(name, other), patch.object(nn.Module, "to", lambda self, *_, **__: self), fake:
         pipeline = model.open(dtype="float32", weights=weights, settings=dict(model.card.settings))
         for component, network in pipeline.components.items():
             stays = component in model.float32 or (name == "opensora" and component == "text_encoder")
