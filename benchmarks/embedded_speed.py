@@ -2,7 +2,8 @@
 
     git worktree add ../old COMMIT && python benchmarks/embedded_speed.py ../old
 
-Both sides make the same clips on one thread, in processes of their own that take turns; the best of the turns counts.
+Both sides make the same clips on one thread, in processes of their own that take turns; CPU time, the best of
+the turns.
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ def one_side(out: Path, number: int) -> None:
     seconds, made = {}, []
 
     def timed(stage: str, do: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         found = do()
-        seconds[stage] = time.perf_counter() - start
+        seconds[stage] = time.process_time() - start
         return found
 
     for name, variant in zip(GUIDANCE, plan.variants, strict=True):

@@ -115,3 +115,12 @@ def test_the_site_builds_without_a_warning_and_holds_every_command(tmp_path: Pat
     assert all(f"stg-eval {name}" in html["command-line"] for name in commands.commands)
     assert all(f"stg_eval.{name}(" in html["verbs"] for name in ("run", "sweep", "score", "compare", "reproduce"))
     assert "stg_eval.statistics.mean_interval" in html["api"]
+
+
+@pytest.mark.sweep
+def test_the_tutorial_is_made_by_its_script(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "docs/tutorial.py"), "--fast", "--into", str(tmp_path)]
+    subprocess.run(script, check=True)
+    made = {path.name for path in tmp_path.iterdir()}
+    included = re.findall(r"docs/tutorial/(\w+\.txt)", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
+    assert made == set(included) == {path.name for path in (ROOT / "docs/tutorial").iterdir()}
