@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import sys
 import time
@@ -235,7 +236,7 @@ def full_size(name: str, other: Mapping[str, dict[str, Any]]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for kind, arguments in {**FULL[name], **other}.items():
             homes = (
-                [sys.modules[ELSEWHERE[kind]]]
+                [importlib.import_module(ELSEWHERE[kind])]
                 if kind in ELSEWHERE
                 else [diffusers, sys.modules["transformers"], opensora]
             )
@@ -359,11 +360,12 @@ def given(x: Any) -> Any:
 
 def request_of(model: DiffusersModel, guidance: str, num_frames: int, dtype: str, image: Path) -> Request:
     card = model.card
+    first = {"image": str(image), "image_sha256": "0" * 64} if card.task == "image-to-video" else {}
     return Request(
         model=card.name,
         weights=card.weights,
         guidance=card.presets[guidance].guidance,
-        case=Case(id="x", prompt="a red ball", image=str(image), image_sha256="0" * 64),
+        case=Case(id="x", prompt="a red ball", **first),
         seed=0,
         height=card.height,
         width=card.width,

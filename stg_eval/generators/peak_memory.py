@@ -87,12 +87,11 @@ def peak(
     way = settings.get("offload", "none")
     parts = []
     for part, bytes_made in made.items():
-        if way == "sequential":
-            held = row["largest_layer"]
-        elif way in ("model", "group"):
+        held = sum(weights.values())
+        if way in ("model", "group", "sequential"):
             held = max((v for k, v in weights.items() if role(k) == RUNS[part]), default=0)
-        else:
-            held = sum(weights.values())
+        if way == "sequential":
+            held = min(held, row["largest_layer"])
         parts.append((held + bytes_made) * larger)
     return round(max(parts))
 

@@ -40,7 +40,7 @@ def peak(model: str, guidance: str = "cfg3", offload: str = "none", dtype: str =
 def test_peaks_order_as_the_work_does(model: str) -> None:
     card = generators.card(model)
     assert peak(model, "none") <= peak(model) <= peak(model, "cfg3+stg-a[8]w1")
-    assert peak(model, offload="sequential") < peak(model, offload="model") < peak(model)
+    assert peak(model, offload="sequential") <= peak(model, offload="model") < peak(model)
     assert peak(model, height=card.height // 2) < peak(model)
     assert peak(model, dtype="float32") >= peak(model)
     assert peak(model) > sum(ROWS[model]["weights"].values())

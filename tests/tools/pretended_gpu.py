@@ -299,6 +299,8 @@ def pretend(devices: int = 1) -> Iterator[Gpus]:
         for name, value in replaced.items():
             stack.enter_context(patch.object(torch.cuda, name, value))
         stack.enter_context(patch.object(torch.Tensor, "data", property(DATA.__get__, _set_data), create=True))
+        # Inference mode hands operators over before they are taken apart, and keeps no versions; values are the same.
+        stack.enter_context(patch.object(torch._C, "_InferenceMode", lambda on: torch.set_grad_enabled(not on)))
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         lifts = torch._C._only_lift_cpu_tensors()
