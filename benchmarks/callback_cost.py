@@ -23,7 +23,7 @@ from stg_eval.callback.untouched import digest, untouched
 from stg_eval.generators.tiny.model import TinyDiT
 from stg_eval.generators.tiny.weights import WEIGHTS
 
-BUDGETS = (1.0, 2.0, 5.0, 10.0)
+BUDGETS = (2.0, 5.0, 10.0)
 EVALUATIONS = 4
 
 
