@@ -30,7 +30,7 @@ from stg_eval.generators.diffusers_video import PipelineGenerator
 from stg_eval.generators.ltx2 import LTX2
 from stg_eval.types import Guidance, JSONValue, Request, StgEvalError
 
-PROMPTS = 16
+PROMPTS = 8
 BEFORE: dict[str, Any] = {
     "audio_guidance_scale": None,
     "stg_scale": 0.0,

@@ -57,7 +57,7 @@ def test_rows_are_ranked_by_what_pairs_can_tell(tmp_path: Path, make_results: Ma
     assert standing.beaten.tolist() == [[False, True, True], [False, False, True], [False] * 3]
     value = board.entries[0].estimate("temporal_flickering")
     assert value
-    assert value.high - value.low > 0.008
+    assert value.high - value.low > 0.004, "and their intervals overlap"
     fvd = next(s for s in board.standings if s.column.name == "fvd")
     assert not fvd.beaten.any(), "equal values"
     assert [row.labels[0] for row in table.rows] == ["1–3"] * 3, "ordered by FVD, the first column"
