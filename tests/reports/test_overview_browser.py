@@ -186,7 +186,7 @@ def test_trade_off_joins_the_rows_that_nothing_beats(built: Any, visit: Any) -> 
     points = [{"i": i, "x": x, "y": y} for i, (x, y) in enumerate([(1, 5), (2, 4), (2, 6), (3, 6), (0, 4), (3, 7)])]
     found = page.evaluate("(p) => paretoFront(p, {higher: true}, {higher: false}).map((q) => q.i)", points)
     assert found == [3, 1]
-    assert page.locator("#trade circle").count() == 4
+    assert page.locator("#trade circle").count() == 2, "the other run has FVD over fewer clips"
 
 
 def test_any_web_server_serves_the_folder(built: Any, visit: Any) -> None:
