@@ -159,10 +159,11 @@ _COMBINE = re.compile(rf"({'|'.join(PREDICTIONS)})(?:\[(\w+=-?{_NUMBER}(?:,\w+=-
 
 def _split(text: str) -> list[str]:
     """Return the terms: text at each `+` that stands in no bracket, brace or JSON string."""
-    parts, depth, quoted = [""], 0, False
-    for i, letter in enumerate(text):
-        if letter == '"' and text[i - 1] != "\\":
+    parts, depth, quoted, escaped = [""], 0, False, False
+    for letter in text:
+        if letter == '"' and not escaped:
             quoted = not quoted
+        escaped = letter == "\\" and not escaped
         if not quoted:
             depth += (letter in "[{") - (letter in "]}")
         if letter == "+" and depth == 0 and not quoted:

@@ -158,6 +158,7 @@ def test_a_key_stays_the_same_between_versions() -> None:
         "cfg6@n0.99-0.98+cfg8@n0.98-0.9+stg-a[11,25]w4@n0.99-0.98+stg-a[22]w2@s3-9+rescale0.7@0-0.5",
         "cfg4+apg[eta=0.5,momentum=-0.75]@0.2-1",
         'cfg4+guider:TangentialClassifierFreeGuidance{"start":0.1}@0-0.5',
+        r'cfg4+guider:A{"\\":0}+rescale0.7',
         "none",
         "cfg7",
         "cfg7+stg-a[11]s2t2",
