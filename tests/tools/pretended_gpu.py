@@ -137,7 +137,10 @@ class _Mode(TorchDispatchMode):
         elif func is aten.copy_.default:
             here = _where(args[0])
         _check_generator(func, kwargs, here)
-        out = func(*_map(args, _inner), **{name: _map(x, _inner) for name, x in kwargs.items()})
+        inner = _map(args, _inner)
+        if func is aten._softmax.default and inner[2]:  # from half to float, which only a GPU does in one step
+            inner = (inner[0].float(), inner[1], False)
+        out = func(*inner, **{name: _map(x, _inner) for name, x in kwargs.items()})
         if here.type != "cuda" or func is aten._local_scalar_dense.default:
             return args[0] if func is aten.copy_.default else out
         self.gpus.used.add(str(here))
