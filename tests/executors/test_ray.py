@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stg_eval import suites
@@ -199,7 +200,7 @@ def test_a_run_whose_driver_or_raylet_is_killed_is_resumed_as_if_nothing_had_bee
     env = os.environ | {"RAY_TMPDIR": home, "OMP_NUM_THREADS": "1"}
     env.pop("RAY_ADDRESS", None)
     folders = ["--store", str(tmp_path / "store"), "--output", str(tmp_path / "run")]
-    workers: list[int] = []
+    workers: list[psutil.Process] = []
     log = tmp_path / "stderr"  # a file: Ray says so much that a pipe would fill
     with open(log, "wb") as err:
         driver = subprocess.Popen([*COMMAND, *folders, "--gpus", "2"], env=env, stderr=err)
@@ -209,14 +210,15 @@ def test_a_run_whose_driver_or_raylet_is_killed_is_resumed_as_if_nothing_had_bee
         if victim == "driver":
             driver.kill()
         else:
-            workers = [pid for pid, what in of_ray(home).items() if "ray::" in what]
-            for pid in workers:  # they would end a run this small before its driver notices
-                os.kill(pid, signal.SIGSTOP)
-            os.kill(next(pid for pid, what in of_ray(home).items() if "raylet/raylet" in what), signal.SIGKILL)
+            raylet = psutil.Process(next(pid for pid, what in of_ray(home).items() if "raylet/raylet" in what))
+            workers = raylet.children()
+            for worker in workers:  # they would end a run this small before its driver notices
+                worker.suspend()
+            raylet.kill()
         assert driver.wait(timeout=240) == (2 if victim == "raylet" else -signal.SIGKILL)
-        for pid in workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
         assert victim == "driver" or "Ray has no machine left" in log.read_text()
         wait_until(lambda: not of_ray(home))
         assert local(tmp_path, env) == uninterrupted

@@ -71,7 +71,7 @@ def test_every_method_runs_on_the_device(
     small_request: Make, rehearse: Rehearse, on_cpu: Callable[[Request], np.ndarray], guidance: str
 ) -> None:
     request = small_request("tiny", guidance)
-    np.testing.assert_array_equal(rehearse(request), on_cpu(request))
+    assert np.abs(rehearse(request).astype(int) - on_cpu(request)).max() <= 1
 
 
 @pytest.mark.parametrize(
