@@ -17,7 +17,7 @@ demo: .venv/installed
 	@$(BIN)/stg-eval run --suite demo --model tiny-weak,tiny --limit 96 --set num_inference_steps=8 --output runs/demo $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 sweep: .venv/installed
 	$(BIN)/python -m pytest -m sweep $(ARGS)
