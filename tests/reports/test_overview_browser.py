@@ -197,6 +197,7 @@ def test_any_web_server_serves_the_folder(built: Any, visit: Any) -> None:
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         page = visit(f"http://127.0.0.1:{server.server_port}/index.html", "a=0&b=1")
+        page.locator("#grid .card").first.scroll_into_view_if_needed()
         until(page, "document.querySelector('#grid video')?.readyState >= 2")
     finally:
         server.shutdown()
